@@ -1,0 +1,280 @@
+//! Step 04, status codes: every request gets the answer it deserves, and gets it whole.
+
+use anyhow::{Context, Result, bail, ensure};
+use colored::{ColoredString, Colorize};
+use std::io::{self, BufRead, BufReader, Read, Take, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::{env, process, time::Instant};
+use std::{fmt, net::Shutdown, time::Duration};
+
+/// What a request line may take, in bytes. RFC 9112, section 3, recommends at least 8000.
+const MAX_REQUEST_LINE: u64 = 8192;
+/// What all field lines together may take, in bytes: many times what a browser sends.
+const MAX_FIELD_LINES: u64 = 16384;
+/// How much may still come after the answer, in bytes: a large photograph.
+const MAX_LINGER: u64 = 16_000_000;
+/// How long it may still come: a slow round trip, and some more.
+const LINGER_TIME: Duration = Duration::from_secs(2);
+const ALLOW: (&str, &str) = ("Allow", "GET, HEAD");
+const HTML: (&str, &str) = ("Content-Type", "text/html; charset=utf-8");
+const TEXT: (&str, &str) = ("Content-Type", "text/plain; charset=utf-8");
+const WELCOME: &str = "<!DOCTYPE html>
+<title>From Socket to Server</title><meta name=viewport content=width=device-width>
+<style>body { color-scheme: light dark; font: 1.2em/1.6 Georgia; margin: 3em }</style>
+<h1>Hello, world!</h1><p>This page comes from a web server that you can read in an hour.
+<p>Ask it <a href=/headers>what you said</a>, or for <a href=/coffee>coffee</a>.\n";
+
+/// Listens on the address given as the only argument, or on port 7777 of this machine.
+fn main() {
+    let mut arguments = env::args_os().skip(1);
+    let argument = arguments.next().unwrap_or("127.0.0.1:7777".into());
+    let address = argument.to_string_lossy().parse::<SocketAddr>();
+    let (Ok(address), None) = (address, arguments.next()) else {
+        eprintln!("Usage: at most one address, such as 127.0.0.1:7777 or [::1]:8080");
+        process::exit(2);
+    };
+    let listener = TcpListener::bind(address).unwrap_or_else(|error| {
+        eprintln!("Cannot listen on {address}: {error}. Try another port, or 0 for any.");
+        process::exit(1);
+    });
+    println!("Listening on http://{}", listener.local_addr().unwrap_or(address));
+    serve(&listener);
+}
+
+/// Accepts one connection after the other, for ever.
+fn serve(listener: &TcpListener) {
+    for stream in listener.incoming() {
+        stream.map_or_else(|error| println!("cannot accept: {error}"), handle);
+    }
+}
+
+/// Handles one connection. What goes wrong with it is logged, and harms no other.
+fn handle(mut stream: TcpStream) {
+    let start = Instant::now();
+    let peer = stream.peer_addr().map_or("gone".to_string(), |peer| peer.to_string());
+    let result = exchange(&mut stream);
+    let is_early = result.is_err();
+    let line = result.unwrap_or_else(|error| format!("{error:#}").red());
+    println!("04 {peer} {line} after {:.1?}", start.elapsed());
+    if is_early {
+        linger(stream).ok(); // An error means that the client has gone or stays.
+    }
+}
+
+/// Holds one conversation, and returns the line for the log.
+pub fn exchange(stream: &mut (impl Read + Write)) -> Result<ColoredString> {
+    let mut reader = BufReader::new(&mut *stream).take(MAX_REQUEST_LINE);
+    let mut request = Request::default();
+    let read = request.read(&mut reader);
+    let reply = read.and_then(|()| route(&request)).or_else(refuse)?;
+    let has_more = !reader.get_ref().buffer().is_empty()
+        || !request.values("Content-Length").is_empty();
+    let content = if request.method == "HEAD" { "" } else { &reply.content };
+    let response = head(&reply) + content;
+    stream.write_all(response.as_bytes())?;
+    let asked = format!("{} {} {}", request.method, request.target, request.version);
+    let line = format!("{asked} {}, {} bytes", reply.status, response.len());
+    ensure!(!has_more && reply.status.0 < 400, line); // Else there may be more to come.
+    Ok(line.green())
+}
+
+/// What a client asks for.
+#[derive(Default)]
+struct Request {
+    method: String,
+    target: String,
+    version: String,
+    fields: Vec<(String, String)>,
+}
+
+impl Request {
+    /// Reads the request line, and skips empty lines before it (RFC 9112, section 2.2).
+    fn read(&mut self, reader: &mut Take<impl BufRead>) -> Result<()> {
+        let mut line = String::new();
+        while line.is_empty() {
+            line = read_line(reader).context(Status::URI_TOO_LONG)?;
+        }
+        let parts: Vec<&str> = line.split(' ').collect();
+        let [method, target, version] = parts[..] else {
+            bail!("{line:?} is not a request line");
+        };
+        ensure!(is_token(method), "{method:?} is not a method");
+        let is_visible = target.chars().all(|c| c.is_ascii_graphic());
+        ensure!(is_visible && !target.is_empty(), "{target:?} is not a request target");
+        let number = version.strip_prefix("HTTP/").unwrap_or_default();
+        let is_number = matches!(number.as_bytes(), [b'0'..=b'9', b'.', b'0'..=b'9']);
+        ensure!(is_number, "{version:?} is not a version of HTTP");
+        self.method = method.to_string();
+        self.target = target.to_string();
+        self.version = version.to_string();
+        self.read_field_lines(reader)
+    }
+
+    /// Reads the field lines, up to the empty line (RFC 9112, section 5).
+    fn read_field_lines(&mut self, reader: &mut Take<impl BufRead>) -> Result<()> {
+        reader.set_limit(MAX_FIELD_LINES);
+        loop {
+            let line = read_line(reader).context(Status::FIELDS_TOO_LARGE)?;
+            if line.is_empty() {
+                return Ok(());
+            }
+            let (name, value) = line.split_once(':').context("a field needs a colon")?;
+            ensure!(is_token(name), "{name:?} is not a field name");
+            let is_clean = value.chars().all(|c| c == '\t' || !c.is_ascii_control());
+            ensure!(is_clean, "{value:?} is not a field value");
+            self.fields.push((name.to_string(), value.trim_ascii().to_string()));
+        }
+    }
+
+    /// All values of this field. Its name has no case (RFC 9110, section 5.1).
+    fn values(&self, name: &str) -> Vec<&str> {
+        let same = self.fields.iter().filter(|field| field.0.eq_ignore_ascii_case(name));
+        same.map(|field| field.1.as_str()).collect()
+    }
+
+    /// Checks the rules for every request (RFC 9112, sections 2.3, 3.2 and 6.3).
+    fn check(&self) -> Result<()> {
+        ensure!(self.version.starts_with("HTTP/1."), Status::VERSION_NOT_SUPPORTED);
+        let hosts = self.values("Host");
+        let is_missing = hosts.is_empty() && self.version != "HTTP/1.0";
+        ensure!(hosts.len() < 2 && !is_missing, "{} Host fields", hosts.len());
+        let is_host_char = |c: char| c.is_ascii_graphic() && !"/?#@".contains(c);
+        ensure!(hosts.concat().chars().all(is_host_char), "{hosts:?} is not a host");
+        let lengths = self.values("Content-Length");
+        let is_number = lengths.concat().chars().all(|c| c.is_ascii_digit());
+        ensure!(is_number && lengths.len() < 2 && lengths != [""], "lengths {lengths:?}");
+        let codings = self.values("Transfer-Encoding");
+        ensure!(codings.is_empty() || lengths.is_empty(), "two ways to end the content");
+        ensure!(codings.is_empty(), Status::NOT_IMPLEMENTED);
+        Ok(())
+    }
+
+    /// The path of the target, without host and query (RFC 9112, section 3.2).
+    fn path(&self) -> Result<&str> {
+        let mut path = self.target.as_str();
+        if !path.starts_with('/') && (path != "*" || self.method != "OPTIONS") {
+            let (scheme, rest) = path.split_once("://").unwrap_or_default();
+            let (host, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
+            let is_absolute = scheme.eq_ignore_ascii_case("http") && !host.is_empty();
+            ensure!(is_absolute, "{path:?} is not a target for {}", self.method);
+            path = rest;
+        }
+        Ok(path.split('?').next().filter(|path| !path.is_empty()).unwrap_or("/"))
+    }
+}
+
+/// The answer to a whole request: to HEAD as to GET (RFC 9110, section 9.3.2).
+fn route(request: &Request) -> Result<Response> {
+    request.check()?;
+    let Request { method, target, .. } = request;
+    let methods = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE"];
+    ensure!(methods.contains(&method.as_str()), Status::NOT_IMPLEMENTED);
+    let (status, field, content) = match request.path()? {
+        "/" => (Status::OK, HTML, WELCOME.to_string()),
+        "/headers" => (Status::OK, TEXT, describe(request)),
+        "/coffee" => (Status::TEAPOT, TEXT, "short and stout\n".to_string()),
+        "*" => (Status::OK, ALLOW, String::new()),
+        _ => bail!(Status::NOT_FOUND),
+    };
+    ensure!(method == "GET" || method == "HEAD" || target == "*", Status::NOT_ALLOWED);
+    Ok(Response { status, fields: vec![field], content })
+}
+
+/// The answer to what went wrong. A broken connection gets none: nobody would hear it.
+fn refuse(error: anyhow::Error) -> Result<Response> {
+    ensure!(!error.is::<io::Error>(), error);
+    let status = *error.downcast_ref().unwrap_or(&Status::BAD_REQUEST);
+    let fields = if status.0 == 405 { vec![TEXT, ALLOW] } else { vec![TEXT] };
+    Ok(Response { status, fields, content: format!("{error:#}\n") })
+}
+
+/// The content of the answer: what the server has understood.
+fn describe(request: &Request) -> String {
+    let Request { method, target, version, fields } = request;
+    let mut content = format!("Method {method}, target {target}, version {version}.\n");
+    content += &format!("You call me {}.\n", request.values("Host").join(" and "));
+    for (name, value) in fields {
+        content += &format!("{name}: {value}\n");
+    }
+    content
+}
+
+/// What goes back to the client.
+struct Response {
+    status: Status,
+    fields: Vec<(&'static str, &'static str)>,
+    content: String,
+}
+
+/// A status code and its reason phrase (RFC 9110, section 15).
+#[derive(Clone, Copy, Debug)]
+struct Status(u16, &'static str);
+
+impl Status {
+    const OK: Status = Status(200, "OK");
+    const BAD_REQUEST: Status = Status(400, "Bad Request");
+    const NOT_FOUND: Status = Status(404, "Not Found");
+    const NOT_ALLOWED: Status = Status(405, "Method Not Allowed");
+    const URI_TOO_LONG: Status = Status(414, "URI Too Long");
+    const TEAPOT: Status = Status(418, "I'm a teapot");
+    const FIELDS_TOO_LARGE: Status = Status(431, "Request Header Fields Too Large");
+    const NOT_IMPLEMENTED: Status = Status(501, "Not Implemented");
+    const VERSION_NOT_SUPPORTED: Status = Status(505, "HTTP Version Not Supported");
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, formatter: &mut fmt::Formatter) -> fmt::Result {
+        write!(formatter, "{} {}", self.0, self.1)
+    }
+}
+
+/// The head of the response, which says how to read the content (RFC 9110, section 8).
+fn head(response: &Response) -> String {
+    let Response { status, fields, content } = response;
+    let mut head = format!("HTTP/1.1 {status}\r\n");
+    for (name, value) in fields {
+        head += &format!("{name}: {value}\r\n");
+    }
+    head += &format!("Content-Length: {}\r\n", content.len());
+    head += "Connection: close\r\n";
+    head + "\r\n"
+}
+
+/// Reads a line, however many reads that takes, and cuts off its CRLF, or a lone LF.
+fn read_line(reader: &mut Take<impl BufRead>) -> Result<String> {
+    let mut line = Vec::new();
+    reader.read_until(b'\n', &mut line)?;
+    if line.pop() != Some(b'\n') {
+        ensure!(reader.limit() > 0, "more bytes than the limit allows");
+        bail!(io::Error::other("closed before the end of a line"));
+    }
+    line.pop_if(|byte| *byte == b'\r'); // RFC 9112, section 2.2
+    Ok(String::from_utf8_lossy(&line).into_owned())
+}
+
+/// Whether the text is a token (RFC 9110, section 5.6.2), as a method is.
+fn is_token(text: &str) -> bool {
+    let is_tchar = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
+    !text.is_empty() && text.chars().all(is_tchar)
+}
+
+/// Closes after the client, lest a reset overtake the answer (RFC 9112, section 9.6).
+fn linger(stream: TcpStream) -> io::Result<u64> {
+    stream.shutdown(Shutdown::Write)?;
+    let timed = Timed { stream, deadline: Instant::now() + LINGER_TIME };
+    io::copy(&mut timed.take(MAX_LINGER), &mut io::sink())
+}
+
+/// A connection that waits for the client until a deadline, and no longer.
+struct Timed {
+    stream: TcpStream,
+    deadline: Instant,
+}
+
+impl Read for Timed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.deadline.checked_duration_since(Instant::now());
+        self.stream.set_read_timeout(Some(left.ok_or(io::ErrorKind::TimedOut)?))?;
+        self.stream.read(buffer)
+    }
+}
