@@ -17,7 +17,7 @@ const MAX_LINGER: u64 = 16_000_000;
 /// How long it may still come: a slow round trip, and some more.
 const LINGER_TIME: Duration = Duration::from_secs(2);
 /// How long a request may take, and then its response: enough to type one by hand.
-const EXCHANGE_TIME: Duration = Duration::from_secs(8);
+const EXCHANGE_TIME: Duration = Duration::from_secs(6);
 /// How long to wait, and not to fill the log, when there is no thread or descriptor left.
 const RETRY_TIME: Duration = Duration::from_secs(1);
 const ALLOW: (&str, &str) = ("Allow", "GET, HEAD");
@@ -152,7 +152,10 @@ impl Request {
         ensure!(hosts.concat().chars().all(is_host_char), "{hosts:?} is not a host");
         let lengths = self.values("Content-Length");
         let is_number = lengths.concat().chars().all(|c| c.is_ascii_digit());
-        ensure!(is_number && lengths.len() < 2 && lengths != [""], "lengths {lengths:?}");
+        ensure!(
+            is_number && lengths.len() < 2 && lengths != [""],
+            "length is {lengths:?}"
+        );
         let codings = self.values("Transfer-Encoding");
         ensure!(codings.is_empty() || lengths.is_empty(), "two ways to end the content");
         ensure!(codings.is_empty(), Status::NOT_IMPLEMENTED);

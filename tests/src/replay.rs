@@ -1,0 +1,422 @@
+//! Plays a session to a server, and compares to the byte.
+
+use crate::session::{Event, Line, escape, receive, render};
+use std::fmt::Write as _;
+use std::io::{ErrorKind, Read, Result, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+/// How long to wait for what should come: longer than any step's own deadlines.
+const PATIENCE: Duration = Duration::from_secs(20);
+/// How long nothing must come to be called silence.
+const SILENCE: Duration = Duration::from_millis(300);
+
+/// How a client hands its bytes to TCP.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Typing {
+    /// All that it sends before it listens again in one write.
+    AtOnce,
+    /// Each byte in a write of its own, until the server answers.
+    ByteByByte,
+}
+
+/// Plays a conversation.
+///
+/// # Errors
+/// The conversation up to the first difference, to be read by a person.
+pub fn play(
+    address: SocketAddr,
+    lines: &[Line],
+    typing: Typing,
+) -> std::result::Result<(), String> {
+    run(address, lines, typing, |_, mismatch, at| Err(report(lines, at, &mismatch)))
+        .map(|_| ())
+}
+
+/// Plays a conversation, and returns it with the answers that really came. What the clients
+/// do stays as it is.
+///
+/// # Errors
+/// When the server cannot be reached.
+pub fn record(
+    address: SocketAddr,
+    lines: &[Line],
+) -> std::result::Result<Vec<Line>, String> {
+    run(address, lines, Typing::AtOnce, |client, _, _| Ok(client.whole_answer()))
+}
+
+/// What came instead of what was expected.
+struct Mismatch {
+    /// The line that was not met, or nothing when more came than expected.
+    expected: Option<usize>,
+    /// What came in its place.
+    came: Vec<u8>,
+    /// What happened to the connection.
+    then: &'static str,
+}
+
+/// Plays the events in order. `settle` decides on a mismatch: it returns an error, or the
+/// events that take the place of the expected ones.
+fn run(
+    address: SocketAddr,
+    lines: &[Line],
+    typing: Typing,
+    settle: impl Fn(&mut Client, Mismatch, usize) -> std::result::Result<Vec<Event>, String>,
+) -> std::result::Result<Vec<Line>, String> {
+    let mut clients: Vec<(String, Client)> = Vec::new();
+    let mut played = Vec::new();
+    let mut at = 0;
+    while at < lines.len() {
+        let name = &lines[at].client;
+        let found = clients.iter().position(|(known, _)| known == name);
+        let index = match found {
+            Some(index) => index,
+            None => {
+                let client = Client::connect(address)
+                    .map_err(|error| format!("cannot connect to {address}: {error}"))?;
+                clients.push((name.clone(), client));
+                clients.len() - 1
+            }
+        };
+        let client = &mut clients[index].1;
+        let size = group_size(&lines[at..]);
+        let group = &lines[at..at + size];
+        let is_last = lines[at + size..].iter().all(|later| later.client != *name);
+        let outcome = match group[0].event {
+            Event::Send(_) => {
+                client.send(group, typing);
+                Ok(())
+            }
+            Event::Close | Event::HalfClose | Event::Reset => {
+                client.leave(&group[0].event);
+                Ok(())
+            }
+            Event::Silence => client.hear_nothing(),
+            Event::Receive(_) | Event::MayBeLost | Event::ServerClose => {
+                client.hear(group, is_last, typing)
+            }
+        };
+        match outcome {
+            Ok(()) => played.extend_from_slice(group),
+            Err(mismatch) => {
+                let mut events = settle(client, mismatch, at)?;
+                events
+                    .extend(group.iter().map(|line| line.event.clone()).filter(is_lost));
+                for event in events {
+                    played.push(Line { event, ..group[0].clone() });
+                }
+            }
+        }
+        at += size;
+    }
+    Ok(played)
+}
+
+/// How many lines belong together: all that a client sends before it listens, or all that it
+/// hears before it does something.
+fn group_size(lines: &[Line]) -> usize {
+    let kind = |line: &Line| match line.event {
+        Event::Send(_) => 1,
+        Event::Receive(_) => 2,
+        Event::MayBeLost | Event::ServerClose => 3,
+        _ => 0,
+    };
+    let first = kind(&lines[0]);
+    let mut last = first;
+    let mut size = 1;
+    for line in &lines[1..] {
+        let is_next = kind(line) == last || (last == 2 && kind(line) == 3);
+        if line.client != lines[0].client || first == 0 || last == 3 || !is_next {
+            break;
+        }
+        last = kind(line);
+        size += 1;
+    }
+    size
+}
+
+/// How a connection ended, seen from the client.
+#[derive(Clone, Copy, PartialEq)]
+enum End {
+    Closed,
+    Reset,
+}
+
+/// One client's end of a connection.
+struct Client {
+    /// Nothing after the client has closed.
+    stream: Option<TcpStream>,
+    /// What came and was not expected yet.
+    came: Vec<u8>,
+    /// What came since the client last listened.
+    answer: Vec<u8>,
+    /// Whether anything ever came.
+    is_answered: bool,
+    end: Option<End>,
+}
+
+impl Client {
+    fn connect(address: SocketAddr) -> Result<Client> {
+        let stream = TcpStream::connect(address)?;
+        stream.set_nodelay(true)?;
+        stream.set_write_timeout(Some(PATIENCE))?;
+        Ok(Client {
+            stream: Some(stream),
+            came: Vec::new(),
+            answer: Vec::new(),
+            is_answered: false,
+            end: None,
+        })
+    }
+
+    /// Sends, as far as the server takes it: what it did not take shows in what it answers.
+    fn send(&mut self, group: &[Line], typing: Typing) {
+        self.answer.clear();
+        let mut bytes = Vec::new();
+        for line in group {
+            if let Event::Send(line) = &line.event {
+                bytes.extend_from_slice(line);
+            }
+        }
+        let Some(stream) = &mut self.stream else { return };
+        match typing {
+            Typing::AtOnce => drop(stream.write_all(&bytes)),
+            Typing::ByteByByte => {
+                // Long fillings go in larger pieces, or they would take all day.
+                for piece in bytes.chunks(if bytes.len() > 4096 { 1000 } else { 1 }) {
+                    let _ = stream.set_nonblocking(true);
+                    let is_answered = stream.peek(&mut [0]).is_ok();
+                    let _ = stream.set_nonblocking(false);
+                    if is_answered || stream.write_all(piece).is_err() {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    fn leave(&mut self, how: &Event) {
+        let Some(stream) = self.stream.take() else { return };
+        match how {
+            Event::HalfClose => {
+                let _ = stream.shutdown(std::net::Shutdown::Write);
+                self.stream = Some(stream);
+            }
+            Event::Reset => {
+                let socket = socket2::SockRef::from(&stream);
+                let _ = socket.set_linger(Some(Duration::ZERO));
+            }
+            _ => {}
+        }
+    }
+
+    /// Waits for more, and says whether any came.
+    fn wait(&mut self, time: Duration) -> bool {
+        let Some(stream) = &mut self.stream else { return false };
+        if self.end.is_some() || stream.set_read_timeout(Some(time)).is_err() {
+            return false;
+        }
+        let mut buffer = [0; 65536];
+        match stream.read(&mut buffer) {
+            Ok(0) => self.end = Some(End::Closed),
+            Ok(size) => {
+                self.came.extend_from_slice(&buffer[..size]);
+                self.answer.extend_from_slice(&buffer[..size]);
+                self.is_answered = true;
+                return true;
+            }
+            Err(error) if is_timeout(&error) => {}
+            Err(_) => self.end = Some(End::Reset),
+        }
+        false
+    }
+
+    fn hear_nothing(&mut self) -> std::result::Result<(), Mismatch> {
+        if self.came.is_empty() && !self.wait(SILENCE) && self.end.is_none() {
+            return Ok(());
+        }
+        Err(self.mismatch(Some(0)))
+    }
+
+    /// Hears an answer, and the close when the conversation ends with it.
+    fn hear(
+        &mut self,
+        group: &[Line],
+        is_last: bool,
+        typing: Typing,
+    ) -> std::result::Result<(), Mismatch> {
+        let deadline = Instant::now() + PATIENCE;
+        let may_be_lost = group.iter().any(|line| line.event == Event::MayBeLost);
+        for (index, line) in group.iter().enumerate() {
+            let Event::Receive(pattern) = &line.event else { continue };
+            loop {
+                match matches(pattern, &self.came) {
+                    Match::All(size) => {
+                        self.came.drain(..size);
+                        break;
+                    }
+                    Match::No => return Err(self.mismatch(Some(index))),
+                    Match::SoFar => {}
+                }
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() || !self.wait(left) {
+                    if may_be_lost && self.end.is_some() {
+                        return Ok(());
+                    }
+                    return Err(self.mismatch(Some(index)));
+                }
+            }
+        }
+        let closes = group.iter().position(|line| line.event == Event::ServerClose);
+        if !is_last && closes.is_none() {
+            return Ok(());
+        }
+        // A close with bytes unread is a reset: then there is no answer that it could destroy.
+        let may_be_reset =
+            may_be_lost || !self.is_answered || typing == Typing::ByteByByte;
+        if !self.came.is_empty() || self.wait(PATIENCE) {
+            return Err(self.mismatch(closes));
+        }
+        match self.end {
+            Some(End::Closed) => Ok(()),
+            Some(End::Reset) if may_be_reset => Ok(()),
+            _ => Err(self.mismatch(closes)),
+        }
+    }
+
+    fn mismatch(&mut self, expected: Option<usize>) -> Mismatch {
+        while self.wait(SILENCE) {}
+        let then = match self.end {
+            None => "the connection stays open",
+            Some(End::Closed) => "the server closes",
+            Some(End::Reset) => "the connection is reset",
+        };
+        Mismatch { expected, came: self.came.clone(), then }
+    }
+
+    /// All that came since the client last sent, as events.
+    fn whole_answer(&mut self) -> Vec<Event> {
+        self.came.clear();
+        let mut events = receive(&self.answer);
+        if events.is_empty() {
+            let is_open = self.end.is_none();
+            events.push(if is_open { Event::Silence } else { Event::ServerClose });
+        }
+        events
+    }
+}
+
+fn is_lost(event: &Event) -> bool {
+    *event == Event::MayBeLost
+}
+
+fn is_timeout(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+}
+
+/// Whether what came is what was expected.
+#[derive(Debug, PartialEq)]
+enum Match {
+    /// It is, with this many bytes.
+    All(usize),
+    /// It may become it.
+    SoFar,
+    No,
+}
+
+/// Compares a line of a session to what came.
+fn matches(pattern: &[Option<u8>], came: &[u8]) -> Match {
+    let Some(any) = pattern.iter().position(Option::is_none) else {
+        let is_same = pattern.iter().zip(came).all(|(want, byte)| *want == Some(*byte));
+        return match (is_same, came.len() >= pattern.len()) {
+            (false, _) => Match::No,
+            (true, true) => Match::All(pattern.len()),
+            (true, false) => Match::SoFar,
+        };
+    };
+    let (before, after) = (&pattern[..any], &pattern[any + 1..]);
+    match matches(before, came) {
+        Match::All(_) => {}
+        other => return other,
+    }
+    let end = came.iter().position(|byte| *byte == b'\n').map_or(came.len(), |at| at + 1);
+    let line = &came[any..end];
+    // The shortest text that makes the rest of the line fit.
+    for skip in 0..=line.len() {
+        if matches(after, &line[skip..]) == Match::All(line.len() - skip) {
+            return Match::All(end);
+        }
+    }
+    if came[..end].ends_with(b"\n") { Match::No } else { Match::SoFar }
+}
+
+/// The conversation up to the line that was not met, what was expected, and what came.
+fn report(lines: &[Line], at: usize, mismatch: &Mismatch) -> String {
+    let mut text = String::new();
+    let bad = mismatch.expected.map(|index| at + index);
+    let passed = bad.unwrap_or_else(|| at + group_size(&lines[at..]));
+    for line in render(&lines[..passed]).lines() {
+        let _ = writeln!(text, "    {line}");
+    }
+    let came: Vec<String> = mismatch
+        .came
+        .split_inclusive(|byte| *byte == b'\n')
+        .map(|line| format!("{}< {}", lines[at].client, escape(line)))
+        .collect();
+    let first = came.first().cloned().unwrap_or_default();
+    match bad {
+        Some(bad) => {
+            let line = &lines[bad];
+            let want = match &line.event {
+                Event::Receive(bytes) => {
+                    let bytes: Vec<u8> =
+                        bytes.iter().map(|byte| byte.unwrap_or(b'*')).collect();
+                    format!("{}< {}", line.client, escape(&bytes))
+                }
+                _ => render(&lines[bad..=bad]).trim_end().to_string(),
+            };
+            let _ = writeln!(text, "expected, by line {}:", line.number);
+            let _ = writeln!(text, "    {want}");
+            let same =
+                want.bytes().zip(first.bytes()).take_while(|(a, b)| a == b).count();
+            let _ = writeln!(text, "came:");
+            for (index, line) in came.iter().take(20).enumerate() {
+                let _ = writeln!(text, "    {line}");
+                if index == 0 {
+                    let _ = writeln!(text, "    {}^", " ".repeat(same));
+                }
+            }
+        }
+        None => {
+            let _ = writeln!(text, "expected: * server closes");
+            let _ = writeln!(text, "came:");
+            for line in came.iter().take(20) {
+                let _ = writeln!(text, "    {line}");
+            }
+        }
+    }
+    if came.len() > 20 {
+        let _ = writeln!(text, "    … and {} lines more", came.len() - 20);
+    }
+    let _ = write!(text, "    ({})", mismatch.then);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pattern(text: &str) -> Vec<Option<u8>> {
+        text.bytes().map(|byte| (byte != b'*').then_some(byte)).collect()
+    }
+
+    #[test]
+    fn a_value_that_differs_each_time_matches_up_to_the_end_of_its_line() {
+        let date = pattern("Date: *\r\n");
+        assert_eq!(matches(&date, b"Date: today\r\nrest"), Match::All(13));
+        assert_eq!(matches(&date, b"Date: to"), Match::SoFar);
+        assert_eq!(matches(&date, b"Date: today\n"), Match::No);
+        assert_eq!(matches(&date, b"Server: x\r\n"), Match::No);
+        assert_eq!(matches(&pattern("a*c\n"), b"abcbc\n"), Match::All(6));
+    }
+}

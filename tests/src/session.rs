@@ -1,0 +1,421 @@
+//! The session format, and its parser.
+//!
+//! ```text
+//! # A title
+//! # What to look at.
+//!
+//! > GET / HTTP/1.1        typed; the line ends in CRLF
+//! > GET /\                typed; the line does not end yet
+//! * client sends x 9000 times
+//! * client closes         or `half-closes`, or `resets`
+//! * silence               nothing comes back for a while
+//!
+//! @ 01-raw-socket         from this step on, after what all steps have in common
+//! < HTTP/1.1 200 OK       received; up to the empty line with CRLF, then with LF
+//! <
+//! < no end of line\
+//! < any text: \*
+//! * answer may be lost    all of the above, or a part of it; then a close or a reset
+//! * server closes         what ends every conversation that ends with an answer, unsaid
+//!
+//! alice> GET / HTTP/1.1   several clients have names; the order of lines is that of events
+//! alice* silence
+//! ```
+//!
+//! In `>`, `<` and `client sends`, `\xff` is a byte, and `\r`, `\n`, `\t`, `\0` and `\\` are
+//! what they are in Rust.
+
+use anyhow::{Context, Result, bail, ensure};
+use std::fmt::Write;
+use std::path::{Path, PathBuf};
+use std::{fs, iter};
+
+/// One session file.
+#[derive(Debug)]
+pub struct Session {
+    /// The file's name without `.session`.
+    pub name: String,
+    /// The first comment line.
+    pub title: String,
+    /// What it was read from.
+    pub path: PathBuf,
+    /// Comments, and the lines that all steps have in common, as they stand in the file.
+    preamble: Vec<String>,
+    /// The lines of each section, in the file's order.
+    sections: Vec<(String, Vec<Line>)>,
+    /// The events before the first section.
+    common: Vec<Line>,
+}
+
+/// A line of a session that is neither empty nor a comment.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Line {
+    /// Its number in the file, from 1.
+    pub number: usize,
+    /// The name of the client, or nothing where there is but one.
+    pub client: String,
+    /// What happens.
+    pub event: Event,
+}
+
+/// What happens in a session.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The client sends these bytes.
+    Send(Vec<u8>),
+    /// The client receives these bytes. `None` stands for any bytes up to the line's end.
+    Receive(Vec<Option<u8>>),
+    /// Of what the client should have received, it may have missed the end, or all.
+    MayBeLost,
+    /// The client receives nothing for a while.
+    Silence,
+    /// The client closes.
+    Close,
+    /// The client says that it will send no more.
+    HalfClose,
+    /// The client resets the connection.
+    Reset,
+    /// The server closes.
+    ServerClose,
+}
+
+impl Session {
+    /// Reads a session file.
+    ///
+    /// # Errors
+    /// Names the file and the line, and what was expected there.
+    pub fn read(path: &Path, steps: &[String]) -> Result<Session> {
+        let text = fs::read_to_string(path)
+            .with_context(|| format!("cannot read {}", path.display()))?;
+        let mut session = Session {
+            name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            title: String::new(),
+            path: path.to_path_buf(),
+            preamble: Vec::new(),
+            sections: Vec::new(),
+            common: Vec::new(),
+        };
+        let mut clients: Vec<(String, Part)> = Vec::new();
+        for (index, text) in text.lines().enumerate() {
+            let number = index + 1;
+            session
+                .read_line(text, number, steps, &mut clients)
+                .with_context(|| format!("{}:{number}: {text:?}", path.display()))?;
+        }
+        ensure!(
+            !session.title.is_empty(),
+            "{}:1: expected a title, like # A method nobody has heard of",
+            path.display()
+        );
+        for step in steps {
+            session.check(step)?;
+        }
+        Ok(session)
+    }
+
+    /// Reads one line of the file. `clients` says in which part of an answer each one is.
+    fn read_line(
+        &mut self,
+        text: &str,
+        number: usize,
+        steps: &[String],
+        clients: &mut Vec<(String, Part)>,
+    ) -> Result<()> {
+        if let Some(step) = text.strip_prefix("@ ") {
+            let place = |name: &str| steps.iter().position(|known| known == name);
+            let here = place(step)
+                .with_context(|| format!("expected a step: {}", steps.join(", ")))?;
+            let last = self.sections.last().and_then(|(step, _)| place(step));
+            ensure!(last < Some(here), "expected a later step than the section before");
+            self.sections.push((step.to_string(), Vec::new()));
+            clients.clear();
+            for line in &self.common {
+                Part::of(clients, &line.client).follow(&line.event);
+            }
+            return Ok(());
+        }
+        if self.sections.is_empty() {
+            self.preamble.push(text.to_string());
+        }
+        if let Some(comment) = text.strip_prefix('#') {
+            ensure!(
+                self.sections.is_empty(),
+                "expected comments before the first section"
+            );
+            if self.title.is_empty() {
+                self.title = comment.trim().to_string();
+            }
+            return Ok(());
+        }
+        if text.is_empty() {
+            return Ok(());
+        }
+        let mark = text.find(|c: char| !c.is_ascii_lowercase()).unwrap_or(text.len());
+        let (client, rest) = text.split_at(mark);
+        let mut chars = rest.chars();
+        let kind = chars.next();
+        let rest = match (chars.next(), chars.as_str()) {
+            (None, rest) | (Some(' '), rest) => rest,
+            _ => bail!("expected a space after the mark"),
+        };
+        let part = Part::of(clients, client);
+        let event = match kind {
+            Some('>') => Event::Send(sent(&unescape(rest, "\r\n")?)?),
+            Some('<') if rest.is_empty() && *part == Part::Head => {
+                Event::Receive(unescape("", "\r\n")?)
+            }
+            Some('<') => Event::Receive(unescape(rest, part.line_end())?),
+            Some('*') => event(rest)?,
+            _ => bail!(
+                "expected #, @, >, < or *, and before the last three a client's name"
+            ),
+        };
+        part.follow(&event);
+        let line = Line { number, client: client.to_string(), event };
+        match self.sections.last_mut() {
+            Some((_, lines)) => lines.push(line),
+            None => self.common.push(line),
+        }
+        Ok(())
+    }
+
+    /// Checks that every client's conversation says how it ends.
+    fn check(&self, step: &str) -> Result<()> {
+        let lines = self.lines(step);
+        for (index, line) in lines.iter().enumerate() {
+            let is_last =
+                lines[index + 1..].iter().all(|later| later.client != line.client);
+            ensure!(
+                !is_last || !matches!(line.event, Event::Send(_) | Event::HalfClose),
+                "{}:{}: expected what comes back in step {step}: <, * server closes, * silence",
+                self.path.display(),
+                line.number
+            );
+        }
+        Ok(())
+    }
+
+    /// The conversation with a step: what all steps have in common, and the last section that
+    /// begins no later than the step.
+    pub fn lines(&self, step: &str) -> Vec<Line> {
+        let section = self.sections.iter().rev().find(|(name, _)| name.as_str() <= step);
+        let own = section.map_or(&[][..], |(_, lines)| lines);
+        [&self.common, own].concat()
+    }
+
+    /// The session file with other conversations, and a section only where one changes. The
+    /// conversations begin with what all steps have in common.
+    pub fn rewrite(&self, conversations: &[(String, Vec<Line>)]) -> String {
+        let mut text = String::new();
+        for line in &self.preamble {
+            text += line;
+            text.push('\n');
+        }
+        let mut last = String::new();
+        for (step, lines) in conversations {
+            let own = render(&lines[self.common.len()..]);
+            if own != last {
+                let gap = if text.ends_with("\n\n") { "" } else { "\n" };
+                let _ = write!(text, "{gap}@ {step}\n{own}");
+                last = own;
+            }
+        }
+        text
+    }
+}
+
+/// The sessions of a folder, by name.
+///
+/// # Errors
+/// If one cannot be read, or there is none.
+pub fn read_all(folder: &Path, steps: &[String]) -> Result<Vec<Session>> {
+    let mut sessions = Vec::new();
+    for entry in
+        fs::read_dir(folder).with_context(|| format!("no {}", folder.display()))?
+    {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "session") {
+            sessions.push(Session::read(&path, steps)?);
+        }
+    }
+    ensure!(!sessions.is_empty(), "no sessions in {}", folder.display());
+    sessions.sort_by(|a, b| a.name.cmp(&b.name));
+    Ok(sessions)
+}
+
+/// Where in an answer the next received line stands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Part {
+    /// Before the empty line: lines end in CRLF.
+    Head,
+    /// After it: lines end in LF.
+    Content,
+}
+
+impl Part {
+    /// The part in which this client is.
+    fn of<'a>(clients: &'a mut Vec<(String, Part)>, client: &str) -> &'a mut Part {
+        let found = clients.iter().position(|(name, _)| name == client);
+        let index = found.unwrap_or_else(|| {
+            clients.push((client.to_string(), Part::Head));
+            clients.len() - 1
+        });
+        &mut clients[index].1
+    }
+
+    /// The part after this event.
+    fn follow(&mut self, event: &Event) {
+        match event {
+            Event::Send(_) => *self = Part::Head,
+            Event::Receive(bytes) if bytes[..] == [Some(b'\r'), Some(b'\n')] => {
+                *self = Part::Content;
+            }
+            _ => {}
+        }
+    }
+
+    fn line_end(self) -> &'static str {
+        match self {
+            Part::Head => "\r\n",
+            Part::Content => "\n",
+        }
+    }
+}
+
+/// What stands after a `*`.
+fn event(text: &str) -> Result<Event> {
+    if let Some(rest) = text.strip_prefix("client sends ") {
+        let (what, count) = rest
+            .strip_suffix(" times")
+            .and_then(|rest| rest.rsplit_once(' '))
+            .context("expected * client sends TEXT N times")?;
+        let count: usize = count.parse().context("expected a number before times")?;
+        ensure!(count <= 10_000_000, "expected at most 10000000 times");
+        return Ok(Event::Send(sent(&unescape(what, "")?)?.repeat(count)));
+    }
+    Ok(match text {
+        "client closes" => Event::Close,
+        "client half-closes" => Event::HalfClose,
+        "client resets" => Event::Reset,
+        "server closes" => Event::ServerClose,
+        "silence" => Event::Silence,
+        "answer may be lost" => Event::MayBeLost,
+        _ => bail!(
+            "expected * client closes, half-closes, resets or sends TEXT N times, \
+             * server closes, * silence or * answer may be lost"
+        ),
+    })
+}
+
+/// The bytes of a text with escapes, and its line end unless it ends in a backslash.
+fn unescape(text: &str, line_end: &str) -> Result<Vec<Option<u8>>> {
+    let mut bytes = Vec::new();
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'\\' {
+            bytes.push(Some(byte));
+            continue;
+        }
+        bytes.push(match rest.next() {
+            Some(b'\\') => Some(b'\\'),
+            Some(b'r') => Some(b'\r'),
+            Some(b'n') => Some(b'\n'),
+            Some(b't') => Some(b'\t'),
+            Some(b'0') => Some(0),
+            Some(b'*') => None,
+            Some(b'x') => {
+                let digits: Vec<u8> = rest.by_ref().take(2).collect();
+                let digits = String::from_utf8_lossy(&digits).into_owned();
+                Some(
+                    u8::from_str_radix(&digits, 16)
+                        .context("expected two digits after \\x")?,
+                )
+            }
+            None => return Ok(bytes),
+            Some(_) => {
+                bail!("expected \\\\, \\r, \\n, \\t, \\0, \\xff, \\* or \\ at the end")
+            }
+        });
+    }
+    bytes.extend(line_end.bytes().map(Some));
+    Ok(bytes)
+}
+
+/// The bytes, when none of them is any.
+fn sent(bytes: &[Option<u8>]) -> Result<Vec<u8>> {
+    bytes.iter().copied().collect::<Option<_>>().context("expected \\* after < alone")
+}
+
+/// Bytes as a session file writes them.
+pub fn escape(bytes: &[u8]) -> String {
+    let mut text = String::new();
+    for &byte in bytes {
+        match byte {
+            b'\\' => text.push_str("\\\\"),
+            b'\r' => text.push_str("\\r"),
+            b'\n' => text.push_str("\\n"),
+            b'\t' => text.push_str("\\t"),
+            b' '..=b'~' => text.push(byte.into()),
+            _ => {
+                let _ = write!(text, "\\x{byte:02x}");
+            }
+        }
+    }
+    text
+}
+
+/// An answer cut into events, a line each.
+pub fn receive(bytes: &[u8]) -> Vec<Event> {
+    let lines = bytes.split_inclusive(|&byte| byte == b'\n');
+    lines.map(|line| Event::Receive(line.iter().copied().map(Some).collect())).collect()
+}
+
+/// Lines as they stand in a session file.
+pub fn render(lines: &[Line]) -> String {
+    let mut text = String::new();
+    let mut clients = Vec::new();
+    for line in lines {
+        let part = Part::of(&mut clients, &line.client);
+        let (mark, rest) = match &line.event {
+            Event::Send(bytes) => render_sent(bytes),
+            Event::Receive(bytes) => ('<', render_received(bytes, part.line_end())),
+            Event::MayBeLost => ('*', "answer may be lost".into()),
+            Event::Silence => ('*', "silence".into()),
+            Event::Close => ('*', "client closes".into()),
+            Event::HalfClose => ('*', "client half-closes".into()),
+            Event::Reset => ('*', "client resets".into()),
+            Event::ServerClose => ('*', "server closes".into()),
+        };
+        let _ = writeln!(text, "{}", format!("{}{mark} {rest}", line.client).trim_end());
+        part.follow(&line.event);
+    }
+    text
+}
+
+/// What was sent, as a line, or as `* client sends` when it is a long repetition.
+fn render_sent(bytes: &[u8]) -> (char, String) {
+    let period = (1..=bytes.len().min(100)).find(|&size| {
+        bytes.len().is_multiple_of(size)
+            && bytes.chunks(size).all(|part| *part == bytes[..size])
+    });
+    if let Some(size) = period.filter(|size| bytes.len() / size >= 100) {
+        let times = bytes.len() / size;
+        return ('*', format!("client sends {} {times} times", escape(&bytes[..size])));
+    }
+    match bytes.strip_suffix(b"\r\n") {
+        Some(line) => ('>', escape(line)),
+        None => ('>', escape(bytes) + "\\"),
+    }
+}
+
+/// What was received, as a line.
+fn render_received(bytes: &[Option<u8>], line_end: &str) -> String {
+    let end: Vec<_> = line_end.bytes().map(Some).collect();
+    let (line, end) = match bytes.strip_suffix(&end[..]) {
+        Some(line) => (line, ""),
+        None => (bytes, "\\"),
+    };
+    let pieces =
+        line.iter().map(|byte| byte.map_or("\\*".into(), |byte| escape(&[byte])));
+    pieces.chain(iter::once(end.to_string())).collect()
+}
