@@ -152,10 +152,7 @@ impl Request {
         ensure!(hosts.concat().chars().all(is_host_char), "{hosts:?} is not a host");
         let lengths = self.values("Content-Length");
         let is_number = lengths.concat().chars().all(|c| c.is_ascii_digit());
-        ensure!(
-            is_number && lengths.len() < 2 && lengths != [""],
-            "length is {lengths:?}"
-        );
+        ensure!(is_number && lengths.len() < 2 && lengths != [""], "length {lengths:?}");
         let codings = self.values("Transfer-Encoding");
         ensure!(codings.is_empty() || lengths.is_empty(), "two ways to end the content");
         ensure!(codings.is_empty(), Status::NOT_IMPLEMENTED);

@@ -19,15 +19,15 @@ pub fn trials(step: &Step) -> Vec<Trial> {
     };
     add("wrong_arguments", wrong_arguments);
     add("port_in_use", port_in_use);
-    if cfg!(target_os = "linux") {
-        // What a process costs is read from /proc.
-        add("ten_thousand_requests_leave_nothing", ten_thousand_requests_leave_nothing);
-    }
     if *step.name >= *"05" {
         add("no_descriptor_left", no_descriptor_left);
         if cfg!(target_os = "linux") {
-            // Elsewhere `ulimit -v` is not kept.
+            // Elsewhere there is no /proc to read, and `ulimit -v` limits nothing.
             add("no_thread_left", no_thread_left);
+            add(
+                "ten_thousand_requests_leave_nothing",
+                ten_thousand_requests_leave_nothing,
+            );
             add("a_thousand_idle_connections", a_thousand_idle_connections);
         }
     }
