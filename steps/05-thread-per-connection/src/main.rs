@@ -23,11 +23,11 @@ const RETRY_TIME: Duration = Duration::from_secs(1);
 const ALLOW: (&str, &str) = ("Allow", "GET, HEAD");
 const HTML: (&str, &str) = ("Content-Type", "text/html; charset=utf-8");
 const TEXT: (&str, &str) = ("Content-Type", "text/plain; charset=utf-8");
-const WELCOME: &str = "<!DOCTYPE html>
-<title>From Socket to Server</title><meta name=viewport content=width=device-width>
-<style>body { color-scheme: light dark; font: 1.2em/1.6 Georgia; margin: 3em }</style>
-<h1>Hello, world!</h1><p>This page comes from a web server that you can read in an hour.
-<p>Ask it <a href=/headers>what you said</a>, or for <a href=/coffee>coffee</a>.\n";
+const WELCOME: &str = "<!DOCTYPE html><html lang=en><title>From Socket to Server</title>
+<meta name=viewport content=width=device-width>
+<style>html { color-scheme: light dark; font: 20px serif; margin: 9% }</style>
+<h1>Hello, world!</h1>
+<p>See <a href=/headers>what you sent</a>, or get a <a href=/coffee>coffee</a>.\n";
 
 /// Listens on the address given as the only argument, or on port 7777 of this machine.
 fn main() {
