@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Plays sessions to the steps through a real telnet, as a person would type them.
 #
-#   scripts/telnet-demo.sh                 the first session, to every step
+#   scripts/telnet-demo.sh                 the session hello, to every step
 #   scripts/telnet-demo.sh 03              what step 03 changes
 #   scripts/telnet-demo.sh unknown_method  one session, to every step
 #   scripts/telnet-demo.sh 03 headers      one session, to one step
@@ -17,13 +17,13 @@
 set -u
 cd "$(dirname "$0")/.." || exit 1
 readonly sessions=tests/sessions
-trap '' PIPE # A server that closes is part of the show.
 
 # --- What to play ---------------------------------------------------------------------------
 
 usage() {
   echo "$1" >&2
-  echo "Usage: scripts/telnet-demo.sh [--pause] [--fast] [--list] [STEP...] [SESSION...]" >&2
+  echo "Usage: scripts/telnet-demo.sh [--pause] [--fast] [--list] [--with telnet|nc|bash]" \
+    "[STEP...] [SESSION...]" >&2
   exit 2
 }
 
@@ -39,7 +39,7 @@ list() {
 
 all_steps=()
 for folder in steps/*/; do all_steps+=("$(basename "$folder")"); done
-steps=() names=() pause='' fast='' with=''
+steps=() names=() pause='' fast='' with='' note=''
 while [ $# -gt 0 ]; do
   case $1 in
     --pause) pause=1 ;;
@@ -69,6 +69,7 @@ done
 
 if [ -z "$with" ]; then
   for with in telnet nc bash; do command -v "$with" >/dev/null && break; done
+  [ "$with" = telnet ] || note="there is no telnet here: $with plays instead"
 fi
 case $with in
   telnet | nc | bash) command -v "$with" >/dev/null || usage "There is no $with here." ;;
@@ -89,7 +90,7 @@ width=80
 show() { # MARK COLOUR TEXT
   local mark=$1 colour=$2 text=${3//[[:cntrl:]]/?} room=$((width - ${#1} - 1))
   while :; do
-    printf '%s\n' "$colour$mark${text:+ }${text:0:room}$plain"
+    printf '%s\n' "$colour$mark${text:+ }${text:0:room}$plain" 2>/dev/null || exit 1
     text=${text:room}
     [ -n "$text" ] || break
     mark=${mark//?/ }
@@ -128,6 +129,7 @@ finish() {
   exit "$status"
 }
 trap finish EXIT
+trap '' PIPE # A server that closes is part of the show.
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 pids=()
@@ -172,7 +174,7 @@ choose() { # NAME
   in=$((3 + 2 * client)) out=$((4 + 2 * client))
   [ "$client" -lt "${#clients[@]}" ] && return
   [ "$client" -lt 2 ] || usage "A session with more than two clients cannot be shown here."
-  clients+=("$1") pids[client]='' open[client]=1
+  clients+=("$1") pids[client]=''
   if [ "$how" = bash ]; then
     # shellcheck disable=SC1083
     eval "exec $in<>/dev/tcp/127.0.0.1/$port $out<&$in"
@@ -212,8 +214,6 @@ is_there() { [ -z "${pids[client]}" ] || kill -0 "${pids[client]}" 2>/dev/null; 
 
 # Closes the writing side, and when it must be gone at once, the reading side too.
 close_client() { # now|later
-  [ -n "${open[client]}" ] || return
-  open[client]=''
   eval "exec $in>&-"
   [ "$1" = now ] || return
   eval "exec $out<&-"
@@ -259,6 +259,7 @@ hear_close() {
     line=''
   done
   [ -z "${pids[client]}" ] || wait "${pids[client]}" 2>/dev/null
+  pids[client]=''
 }
 
 # --- A session ------------------------------------------------------------------------------
@@ -303,7 +304,7 @@ play() { # STEP SESSION
     return
   fi
   [ "$how" = "$with" ] || show '*' "$bold" "$with cannot type such bytes: bash sends them"
-  clients=() pids=() open=()
+  clients=() pids=()
   for ((index = 0; index < ${#lines[@]}; index++)); do
     line=${lines[index]}
     name=${line%%[!a-z]*}
@@ -316,7 +317,7 @@ play() { # STEP SESSION
     case $kind in
       '>')
         is_there || continue # The server has answered, and closed.
-        show_typing "$mark" "$rest"
+        show_typing "$mark" "${rest%\\}"
         case $rest in *\\) batch+=${rest%\\} ;; *) batch+=$rest'\r\n' ;; esac
         case $fast$next in
           "1$mark"*) ;;
@@ -377,7 +378,7 @@ play() { # STEP SESSION
 
 if [ ${#names[@]} -eq 0 ] && [ ${#steps[@]} -eq 0 ]; then names=(hello); fi
 [ ${#steps[@]} -gt 0 ] || steps=("${all_steps[@]}")
-[ "$with" = telnet ] || show '*' "$bold" "there is no telnet here, or another is asked for: $with"
+[ -z "$note" ] || show '*' "$bold" "$note"
 binaries=()
 for step in "${steps[@]}"; do binaries+=(--bin "$step"); done
 cargo build --quiet "${binaries[@]}" || exit 1
@@ -397,7 +398,7 @@ for step in "${steps[@]}"; do
       if changes_at "$step" "$name"; then to_play+=("$name"); fi
     done
   fi
-  for name in "${to_play[@]}"; do
+  for name in ${to_play[@]+"${to_play[@]}"}; do
     if [ -n "$pause" ]; then
       printf '%s' "(Enter)"
       read -r _ || true
