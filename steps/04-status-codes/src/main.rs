@@ -22,7 +22,7 @@ const WELCOME: &str = "<!DOCTYPE html><html lang=en><title>From Socket to Server
 <meta name=viewport content=width=device-width>
 <style>html { color-scheme: light dark; font: 20px serif; margin: 9% }</style>
 <h1>Hello, world!</h1>
-<p>See <a href=/headers>what you sent</a>, or get a <a href=/coffee>coffee</a>.\n";
+<p>See <a href=/headers>what you sent</a>, or get <a href=/coffee>coffee</a>.\n";
 
 /// Listens on the address given as the only argument, or on port 7777 of this machine.
 fn main() {
@@ -182,7 +182,7 @@ fn route(request: &Request) -> Result<Response> {
 
 /// The answer to what went wrong. A broken connection gets none: nobody would hear it.
 fn refuse(error: anyhow::Error) -> Result<Response> {
-    ensure!(!error.is::<io::Error>(), error);
+    ensure!(!error.is::<io::Error>(), "{}", error.root_cause());
     let status = *error.downcast_ref().unwrap_or(&Status::BAD_REQUEST);
     let fields = if status.0 == 405 { vec![TEXT, ALLOW] } else { vec![TEXT] };
     Ok(Response { status, fields, content: format!("{error:#}\n") })

@@ -71,6 +71,9 @@ fn connect_and_close(server: &Server) -> Result<()> {
     for _ in 0..20 {
         drop(connect(server)?);
     }
+    server.get()?; // After which all of them have been logged, but for the last in step 05.
+    let log = String::from_utf8_lossy(&server.log()).into_owned();
+    anyhow::ensure!(!log.contains("Too Long"), "silence is not too long: {log}");
     Ok(())
 }
 
