@@ -87,6 +87,11 @@ impl Session {
     pub fn read(path: &Path, steps: &[String]) -> Result<Session> {
         let text = fs::read_to_string(path)
             .with_context(|| format!("cannot read {}", path.display()))?;
+        Session::parse(path, &text, steps)
+    }
+
+    /// Parses the text of a session file.
+    fn parse(path: &Path, text: &str, steps: &[String]) -> Result<Session> {
         let mut session = Session {
             name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
             title: String::new(),
@@ -418,4 +423,77 @@ fn render_received(bytes: &[Option<u8>], line_end: &str) -> String {
     let pieces =
         line.iter().map(|byte| byte.map_or("\\*".into(), |byte| escape(&[byte])));
     pieces.chain(iter::once(end.to_string())).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<Session> {
+        let steps = ["01-raw-socket", "02-parse-request-line"].map(String::from);
+        Session::parse(Path::new("test.session"), text, &steps)
+    }
+
+    #[test]
+    fn a_file_is_what_its_lines_render_to() {
+        let own = "\
+            > GET /\\\n\
+            * client sends a\\r\\n 200 times\n\
+            alice>\n\
+            < HTTP/1.1 200 OK\n\
+            < Date: \\*\n\
+            <\n\
+            < \\x00 and \\\\ and no end\\\n\
+            * answer may be lost\n\
+            alice* silence\n\
+            alice* client closes\n";
+        let text = format!("# A title\n\n@ 01-raw-socket\n{own}");
+        let session = parse(&text).expect("a session");
+        assert_eq!(session.title, "A title");
+        let lines = session.lines("02-parse-request-line");
+        assert_eq!(render(&lines), own);
+        let names = ["01-raw-socket", "02-parse-request-line"].map(String::from);
+        assert_eq!(session.rewrite(&names.map(|name| (name, lines.clone()))), text);
+    }
+
+    #[test]
+    fn lines_end_in_crlf_in_the_head_and_in_lf_in_the_content() {
+        let session = parse("# T\n> a\n< b\n<\n< c\n< d\\\n").expect("a session");
+        let bytes = |text: &str| text.bytes().map(Some).collect();
+        let events: Vec<Event> =
+            session.lines("01-raw-socket").into_iter().map(|line| line.event).collect();
+        let mut expected = vec![Event::Send(b"a\r\n".to_vec())];
+        expected.extend(["b\r\n", "\r\n", "c\n", "d"].map(bytes).map(Event::Receive));
+        assert_eq!(events, expected);
+    }
+
+    #[test]
+    fn a_mistake_is_reported_with_its_line_and_what_was_expected() {
+        for (text, report) in [
+            ("> a\n* silence", "test.session:1: expected a title"),
+            ("# T\n>a", "test.session:2: \">a\": expected a space after the mark"),
+            ("# T\n\nGET /", "test.session:3: \"GET /\": expected #, @, >, < or *"),
+            (
+                "# T\n@ 09",
+                "test.session:2: \"@ 09\": expected a step: 01-raw-socket, 02-",
+            ),
+            ("# T\n@ 02-parse-request-line\n@ 01-raw-socket", "expected a later step"),
+            (
+                "# T\n@ 01-raw-socket\n# More",
+                "expected comments before the first section",
+            ),
+            ("# T\n> \\q", "expected \\\\, \\r, \\n"),
+            ("# T\n> \\xfg", "expected two digits after \\x"),
+            ("# T\n> \\*", "expected \\* after < alone"),
+            ("# T\n* client sends a", "expected * client sends TEXT N times"),
+            ("# T\n* server sleeps", "expected * client closes"),
+            (
+                "# T\n> a",
+                "test.session:2: expected what comes back in step 01-raw-socket",
+            ),
+        ] {
+            let error = format!("{:#}", parse(text).expect_err(text));
+            assert!(error.contains(report), "{text:?}: {error}");
+        }
+    }
 }
