@@ -159,6 +159,10 @@ impl Session {
         let (client, rest) = text.split_at(mark);
         let mut chars = rest.chars();
         let kind = chars.next();
+        ensure!(
+            matches!(kind, Some('>' | '<' | '*')),
+            "expected #, @, >, < or *, and before the last three a client's name"
+        );
         let rest = match (chars.next(), chars.as_str()) {
             (None, rest) | (Some(' '), rest) => rest,
             _ => bail!("expected a space after the mark"),
@@ -170,10 +174,7 @@ impl Session {
                 Event::Receive(unescape("", "\r\n")?)
             }
             Some('<') => Event::Receive(unescape(rest, part.line_end())?),
-            Some('*') => event(rest)?,
-            _ => bail!(
-                "expected #, @, >, < or *, and before the last three a client's name"
-            ),
+            _ => event(rest)?,
         };
         part.follow(&event);
         let line = Line { number, client: client.to_string(), event };
