@@ -12,11 +12,11 @@ fn main() {
     let argument = arguments.next().unwrap_or("127.0.0.1:7777".into());
     let address = argument.to_string_lossy().parse::<SocketAddr>();
     let (Ok(address), None) = (address, arguments.next()) else {
-        eprintln!("Usage: at most one address, such as 127.0.0.1:7777 or [::1]:8080");
+        eprintln!("Usage: at most one IP address and port: 127.0.0.1:7777 or [::1]:8080");
         process::exit(2);
     };
     let listener = TcpListener::bind(address).unwrap_or_else(|error| {
-        eprintln!("Cannot listen on {address}: {error}. Try another port, or 0 for any.");
+        eprintln!("Cannot listen on {address}: {error}. Try 127.0.0.1:0, a free port.");
         process::exit(1);
     });
     println!("Listening on http://{}", listener.local_addr().unwrap_or(address));
@@ -26,11 +26,11 @@ fn main() {
 /// Accepts one connection after the other, for ever.
 fn serve(listener: &TcpListener) {
     for stream in listener.incoming() {
-        stream.map_or_else(|error| println!("cannot accept: {error}"), handle);
+        stream.map_or_else(|error| println!("cannot serve a client: {error}"), handle);
     }
 }
 
-/// Handles one connection. What goes wrong with it is logged, and harms no other.
+/// Handles one connection. What goes wrong with it is logged, and goes no further.
 fn handle(mut stream: TcpStream) {
     let start = Instant::now();
     let peer = stream.peer_addr().map_or("gone".to_string(), |peer| peer.to_string());

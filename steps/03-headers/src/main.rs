@@ -17,11 +17,11 @@ fn main() {
     let argument = arguments.next().unwrap_or("127.0.0.1:7777".into());
     let address = argument.to_string_lossy().parse::<SocketAddr>();
     let (Ok(address), None) = (address, arguments.next()) else {
-        eprintln!("Usage: at most one address, such as 127.0.0.1:7777 or [::1]:8080");
+        eprintln!("Usage: at most one IP address and port: 127.0.0.1:7777 or [::1]:8080");
         process::exit(2);
     };
     let listener = TcpListener::bind(address).unwrap_or_else(|error| {
-        eprintln!("Cannot listen on {address}: {error}. Try another port, or 0 for any.");
+        eprintln!("Cannot listen on {address}: {error}. Try 127.0.0.1:0, a free port.");
         process::exit(1);
     });
     println!("Listening on http://{}", listener.local_addr().unwrap_or(address));
@@ -31,11 +31,11 @@ fn main() {
 /// Accepts one connection after the other, for ever.
 fn serve(listener: &TcpListener) {
     for stream in listener.incoming() {
-        stream.map_or_else(|error| println!("cannot accept: {error}"), handle);
+        stream.map_or_else(|error| println!("cannot serve a client: {error}"), handle);
     }
 }
 
-/// Handles one connection. What goes wrong with it is logged, and harms no other.
+/// Handles one connection. What goes wrong with it is logged, and goes no further.
 fn handle(mut stream: TcpStream) {
     let start = Instant::now();
     let peer = stream.peer_addr().map_or("gone".to_string(), |peer| peer.to_string());
@@ -87,7 +87,7 @@ impl Request {
         self.read_field_lines(reader)
     }
 
-    /// Reads the field lines, up to the empty line (RFC 9112, section 5).
+    /// Reads the field lines, up to the empty line (RFC 9112, sections 5.1 and 5.2).
     fn read_field_lines(&mut self, reader: &mut Take<impl BufRead>) -> Result<()> {
         reader.set_limit(MAX_FIELD_LINES);
         loop {
@@ -98,7 +98,7 @@ impl Request {
             let (name, value) = line.split_once(':').context("a field needs a colon")?;
             ensure!(is_token(name), "{name:?} is not a field name");
             let is_clean = value.chars().all(|c| c == '\t' || !c.is_ascii_control());
-            ensure!(is_clean, "{value:?} is not a field value");
+            ensure!(is_clean, "{value:?} is not a field value"); // RFC 9110, section 5.5
             self.fields.push((name.to_string(), value.trim_ascii().to_string()));
         }
     }
@@ -110,7 +110,7 @@ impl Request {
     }
 }
 
-/// The content of the answer: what the server has understood.
+/// What the server has understood of a request, in words.
 fn describe(request: &Request) -> String {
     let Request { method, target, version, fields } = request;
     let mut content = format!("Method {method}, target {target}, version {version}.\n");
@@ -132,14 +132,14 @@ fn head(content: &str) -> String {
 
 /// Reads a line, however many reads that takes, and cuts off its CRLF, or a lone LF.
 fn read_line(reader: &mut Take<impl BufRead>) -> Result<String> {
-    let mut line = Vec::new();
-    reader.read_until(b'\n', &mut line)?;
-    if line.pop() != Some(b'\n') {
+    let mut bytes = Vec::new();
+    reader.read_until(b'\n', &mut bytes)?;
+    let Some(line) = bytes.strip_suffix(b"\n") else {
         ensure!(reader.limit() > 0, "more bytes than the limit allows");
-        bail!(io::Error::other("closed before the end of a line"));
-    }
-    line.pop_if(|byte| *byte == b'\r'); // RFC 9112, section 2.2
-    Ok(String::from_utf8_lossy(&line).into_owned())
+        bail!(io::Error::other("closed before the end of a line")); // No request at all.
+    };
+    let line = line.strip_suffix(b"\r").unwrap_or(line); // RFC 9112, section 2.2
+    Ok(String::from_utf8_lossy(line).into_owned())
 }
 
 /// Whether the text is a token (RFC 9110, section 5.6.2), as a method is.

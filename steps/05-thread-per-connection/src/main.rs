@@ -14,9 +14,9 @@ const MAX_REQUEST_LINE: u64 = 8192;
 const MAX_FIELD_LINES: u64 = 16384;
 /// How much may still come after the answer, in bytes: a large photograph.
 const MAX_LINGER: u64 = 16_000_000;
-/// How long it may still come: a slow round trip, and some more.
+/// How long it may still come: enough on most lines, though not on a slow one.
 const LINGER_TIME: Duration = Duration::from_secs(2);
-/// How long a request may take, and then its response: enough to type one by hand.
+/// How long a request may take, and then its response: short enough to watch in class.
 const EXCHANGE_TIME: Duration = Duration::from_secs(6);
 /// How long to wait, and not to fill the log, when there is no thread or descriptor left.
 const RETRY_TIME: Duration = Duration::from_secs(1);
@@ -35,11 +35,11 @@ fn main() {
     let argument = arguments.next().unwrap_or("127.0.0.1:7777".into());
     let address = argument.to_string_lossy().parse::<SocketAddr>();
     let (Ok(address), None) = (address, arguments.next()) else {
-        eprintln!("Usage: at most one address, such as 127.0.0.1:7777 or [::1]:8080");
+        eprintln!("Usage: at most one IP address and port: 127.0.0.1:7777 or [::1]:8080");
         process::exit(2);
     };
     let listener = TcpListener::bind(address).unwrap_or_else(|error| {
-        eprintln!("Cannot listen on {address}: {error}. Try another port, or 0 for any.");
+        eprintln!("Cannot listen on {address}: {error}. Try 127.0.0.1:0, a free port.");
         process::exit(1);
     });
     println!("Listening on http://{}", listener.local_addr().unwrap_or(address));
@@ -49,25 +49,26 @@ fn main() {
 /// Accepts one connection after the other, for ever.
 fn serve(listener: &TcpListener) {
     for stream in listener.incoming() {
-        let start = |stream| thread::Builder::new().spawn(|| handle(stream));
-        if let Err(error) = stream.and_then(start) {
-            println!("cannot accept: {error}");
+        // thread::spawn would panic when there is no thread to be had.
+        let spawn = |stream| thread::Builder::new().spawn(|| handle(stream));
+        if let Err(error) = stream.and_then(spawn) {
+            println!("cannot serve a client: {error}");
             thread::sleep(RETRY_TIME);
         }
     }
 }
 
-/// Handles one connection. What goes wrong with it is logged, and harms no other.
+/// Handles one connection. What goes wrong with it is logged, and goes no further.
 fn handle(stream: TcpStream) {
     let start = Instant::now();
     let peer = stream.peer_addr().map_or("gone".to_string(), |peer| peer.to_string());
     let mut stream = Timed { stream, deadline: start + EXCHANGE_TIME };
     let result = exchange(&mut stream);
-    let is_early = result.is_err();
+    let may_go_on = result.is_err();
     let line = result.unwrap_or_else(|error| format!("{error:#}").red());
     println!("05 {peer} {line} after {:.1?}", start.elapsed());
-    if is_early {
-        linger(stream.stream).ok(); // An error means that the client has gone or stays.
+    if may_go_on {
+        linger(stream.stream).ok(); // Its own error changes nothing: the answer is out.
     }
 }
 
@@ -77,14 +78,13 @@ pub fn exchange(stream: &mut (impl Read + Write)) -> Result<ColoredString> {
     let mut request = Request::default();
     let read = request.read(&mut reader);
     let reply = read.and_then(|()| route(&request)).or_else(refuse)?;
-    let has_more = !reader.get_ref().buffer().is_empty()
-        || !request.values("Content-Length").is_empty();
     let content = if request.method == "HEAD" { "" } else { &reply.content };
     let response = head(&reply) + content;
     stream.write_all(response.as_bytes())?;
     let asked = format!("{} {} {}", request.method, request.target, request.version);
-    let line = format!("{asked} {}, {} bytes", reply.status, response.len());
-    ensure!(!has_more && reply.status.0 < 400, line); // Else there may be more to come.
+    let line = format!("{asked} {}, {} bytes", reply.status.0, response.len());
+    ensure!(reply.status.0 < 400, "{line}: {}", reply.content.trim_end());
+    ensure!(request.values("Content-Length").is_empty(), "{line}: content not read");
     Ok(line.green())
 }
 
@@ -120,7 +120,7 @@ impl Request {
         self.read_field_lines(reader)
     }
 
-    /// Reads the field lines, up to the empty line (RFC 9112, section 5).
+    /// Reads the field lines, up to the empty line (RFC 9112, sections 5.1 and 5.2).
     fn read_field_lines(&mut self, reader: &mut Take<impl BufRead>) -> Result<()> {
         reader.set_limit(MAX_FIELD_LINES);
         loop {
@@ -131,7 +131,7 @@ impl Request {
             let (name, value) = line.split_once(':').context("a field needs a colon")?;
             ensure!(is_token(name), "{name:?} is not a field name");
             let is_clean = value.chars().all(|c| c == '\t' || !c.is_ascii_control());
-            ensure!(is_clean, "{value:?} is not a field value");
+            ensure!(is_clean, "{value:?} is not a field value"); // RFC 9110, section 5.5
             self.fields.push((name.to_string(), value.trim_ascii().to_string()));
         }
     }
@@ -142,17 +142,18 @@ impl Request {
         same.map(|field| field.1.as_str()).collect()
     }
 
-    /// Checks the rules for every request (RFC 9112, sections 2.3, 3.2 and 6.3).
+    /// Checks the rules for every request (RFC 9112, sections 2.3, 3.2, 6.1 and 6.3).
     fn check(&self) -> Result<()> {
         ensure!(self.version.starts_with("HTTP/1."), Status::VERSION_NOT_SUPPORTED);
         let hosts = self.values("Host");
-        let is_missing = hosts.is_empty() && self.version != "HTTP/1.0";
-        ensure!(hosts.len() < 2 && !is_missing, "{} Host fields", hosts.len());
+        ensure!(hosts.len() < 2, "more than one Host field");
+        ensure!(hosts.len() == 1 || self.version == "HTTP/1.0", "there is no Host field");
         let is_host_char = |c: char| c.is_ascii_graphic() && !"/?#@".contains(c);
         ensure!(hosts.concat().chars().all(is_host_char), "{hosts:?} is not a host");
         let lengths = self.values("Content-Length");
+        ensure!(lengths.len() < 2, "more than one Content-Length field");
         let is_number = lengths.concat().chars().all(|c| c.is_ascii_digit());
-        ensure!(is_number && lengths.len() < 2 && lengths != [""], "length {lengths:?}");
+        ensure!(is_number && lengths != [""], "{lengths:?} is not a length");
         let codings = self.values("Transfer-Encoding");
         ensure!(codings.is_empty() || lengths.is_empty(), "two ways to end the content");
         ensure!(codings.is_empty(), Status::NOT_IMPLEMENTED);
@@ -161,15 +162,15 @@ impl Request {
 
     /// The path of the target, without host and query (RFC 9112, section 3.2).
     fn path(&self) -> Result<&str> {
-        let mut path = self.target.as_str();
-        if !path.starts_with('/') && (path != "*" || self.method != "OPTIONS") {
-            let (scheme, rest) = path.split_once("://").unwrap_or_default();
-            let (host, rest) = rest.split_at(rest.find(['/', '?']).unwrap_or(rest.len()));
-            let is_absolute = scheme.eq_ignore_ascii_case("http") && !host.is_empty();
-            ensure!(is_absolute, "{path:?} is not a target for {}", self.method);
-            path = rest;
+        let (path, _query) = self.target.split_once('?').unwrap_or((&self.target, ""));
+        if path.starts_with('/') || (self.target == "*" && self.method == "OPTIONS") {
+            return Ok(path);
         }
-        Ok(path.split('?').next().filter(|path| !path.is_empty()).unwrap_or("/"))
+        let (scheme, rest) = path.split_once("://").unwrap_or_default();
+        let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
+        let is_absolute = scheme.eq_ignore_ascii_case("http") && !host.is_empty();
+        ensure!(is_absolute, "{:?} is not a target for {}", self.target, self.method);
+        Ok(if path.is_empty() { "/" } else { path })
     }
 }
 
@@ -177,8 +178,8 @@ impl Request {
 fn route(request: &Request) -> Result<Response> {
     request.check()?;
     let Request { method, target, .. } = request;
-    let methods = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE"];
-    ensure!(methods.contains(&method.as_str()), Status::NOT_IMPLEMENTED);
+    let known = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE"];
+    ensure!(known.contains(&method.as_str()), Status::NOT_IMPLEMENTED);
     let (status, field, content) = match request.path()? {
         "/" => (Status::OK, HTML, WELCOME.to_string()),
         "/headers" => (Status::OK, TEXT, describe(request)),
@@ -190,11 +191,11 @@ fn route(request: &Request) -> Result<Response> {
     Ok(Response { status, fields: vec![field], content })
 }
 
-/// The answer to what went wrong. A broken connection gets none: nobody would hear it.
+/// The answer to what went wrong. A connection that broke off gets none.
 fn refuse(error: anyhow::Error) -> Result<Response> {
-    if let Some(broken) = error.downcast_ref::<io::Error>()
-        && [io::ErrorKind::TimedOut, io::ErrorKind::WouldBlock].contains(&broken.kind())
-    {
+    // A read that takes too long ends in one or the other, as the system likes.
+    let kind = error.downcast_ref().map(io::Error::kind);
+    if let Some(io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) = kind {
         return refuse(anyhow::Error::msg(Status::REQUEST_TIMEOUT));
     }
     ensure!(!error.is::<io::Error>(), "{}", error.root_cause());
@@ -203,7 +204,7 @@ fn refuse(error: anyhow::Error) -> Result<Response> {
     Ok(Response { status, fields, content: format!("{error:#}\n") })
 }
 
-/// The content of the answer: what the server has understood.
+/// What the server has understood of a request, in words.
 fn describe(request: &Request) -> String {
     let Request { method, target, version, fields } = request;
     let mut content = format!("Method {method}, target {target}, version {version}.\n");
@@ -221,7 +222,7 @@ struct Response {
     content: String,
 }
 
-/// A status code and its reason phrase (RFC 9110, section 15).
+/// A status code and its reason phrase (RFC 9110, section 15; RFC 6585 for 431).
 #[derive(Clone, Copy, Debug)]
 struct Status(u16, &'static str);
 
@@ -258,14 +259,14 @@ fn head(response: &Response) -> String {
 
 /// Reads a line, however many reads that takes, and cuts off its CRLF, or a lone LF.
 fn read_line(reader: &mut Take<impl BufRead>) -> Result<String> {
-    let mut line = Vec::new();
-    reader.read_until(b'\n', &mut line)?;
-    if line.pop() != Some(b'\n') {
+    let mut bytes = Vec::new();
+    reader.read_until(b'\n', &mut bytes)?;
+    let Some(line) = bytes.strip_suffix(b"\n") else {
         ensure!(reader.limit() > 0, "more bytes than the limit allows");
-        bail!(io::Error::other("closed before the end of a line"));
-    }
-    line.pop_if(|byte| *byte == b'\r'); // RFC 9112, section 2.2
-    Ok(String::from_utf8_lossy(&line).into_owned())
+        bail!(io::Error::other("closed before the end of a line")); // No request at all.
+    };
+    let line = line.strip_suffix(b"\r").unwrap_or(line); // RFC 9112, section 2.2
+    Ok(String::from_utf8_lossy(line).into_owned())
 }
 
 /// Whether the text is a token (RFC 9110, section 5.6.2), as a method is.
@@ -274,7 +275,7 @@ fn is_token(text: &str) -> bool {
     !text.is_empty() && text.chars().all(is_tchar)
 }
 
-/// Closes after the client, lest a reset overtake the answer (RFC 9112, section 9.6).
+/// Lets the client close first: a reset could destroy the answer (RFC 9112, section 9.6).
 fn linger(stream: TcpStream) -> io::Result<u64> {
     stream.shutdown(Shutdown::Write)?;
     let timed = Timed { stream, deadline: Instant::now() + LINGER_TIME };
@@ -297,6 +298,7 @@ impl Read for Timed {
 
 impl Write for Timed {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        // The response has a time of its own, after that of the request.
         let left = (self.deadline + EXCHANGE_TIME).checked_duration_since(Instant::now());
         self.stream.set_write_timeout(Some(left.ok_or(io::ErrorKind::TimedOut)?))?;
         self.stream.write(buffer)

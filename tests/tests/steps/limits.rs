@@ -93,7 +93,7 @@ fn descriptors(server: &Server) -> Result<usize> {
 
 /// The lines of the log that say that a connection could not be served.
 fn refusals(server: &Server) -> usize {
-    String::from_utf8_lossy(&server.log()).matches("cannot accept").count()
+    String::from_utf8_lossy(&server.log()).matches("cannot serve").count()
 }
 
 /// Fills a server to the brim, and checks that it says so a few times, and recovers.
