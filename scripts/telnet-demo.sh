@@ -45,6 +45,7 @@ while [ $# -gt 0 ]; do
     --pause) pause=1 ;;
     --fast) fast=1 ;;
     --list) list; exit ;;
+    -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' scripts/telnet-demo.sh; exit ;;
     --with)
       [ $# -gt 1 ] || usage "--with what? telnet, nc or bash"
       with=$2
@@ -122,6 +123,7 @@ temporary=$(mktemp -d) || exit 1
 finish() {
   local status=$?
   trap - EXIT INT TERM HUP
+  [ "$status" -lt 128 ] || printf '%s\n' "$plain" 2>/dev/null
   exec 3>&- 4<&- 5>&- 6<&- 8>&-
   for pid in ${pids[@]+"${pids[@]}"}; do kill "$pid" 2>/dev/null; done
   wait 2>/dev/null

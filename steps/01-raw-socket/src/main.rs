@@ -2,7 +2,7 @@
 
 use anyhow::{Result, ensure};
 use colored::{ColoredString, Colorize};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::{env, process, time::Instant};
 
@@ -35,7 +35,7 @@ fn handle(mut stream: TcpStream) {
     let start = Instant::now();
     let peer = stream.peer_addr().map_or("gone".to_string(), |peer| peer.to_string());
     let line = exchange(&mut stream).unwrap_or_else(|error| format!("{error:#}").red());
-    println!("01 {peer} {line} after {:.1?}", start.elapsed());
+    writeln!(io::stdout(), "01 {peer} {line} after {:.1?}", start.elapsed()).ok();
 }
 
 /// Holds one conversation, and returns the line for the log.

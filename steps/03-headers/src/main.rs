@@ -40,7 +40,7 @@ fn handle(mut stream: TcpStream) {
     let start = Instant::now();
     let peer = stream.peer_addr().map_or("gone".to_string(), |peer| peer.to_string());
     let line = exchange(&mut stream).unwrap_or_else(|error| format!("{error:#}").red());
-    println!("03 {peer} {line} after {:.1?}", start.elapsed());
+    writeln!(io::stdout(), "03 {peer} {line} after {:.1?}", start.elapsed()).ok();
 }
 
 /// Holds one conversation, and returns the line for the log.
@@ -56,7 +56,7 @@ pub fn exchange(stream: &mut (impl Read + Write)) -> Result<ColoredString> {
 }
 
 /// What a client asks for.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Request {
     method: String,
     target: String,
@@ -81,9 +81,8 @@ impl Request {
         let number = version.strip_prefix("HTTP/").unwrap_or_default();
         let is_number = matches!(number.as_bytes(), [b'0'..=b'9', b'.', b'0'..=b'9']);
         ensure!(is_number, "{version:?} is not a version of HTTP");
-        self.method = method.to_string();
-        self.target = target.to_string();
-        self.version = version.to_string();
+        [self.method, self.target, self.version] =
+            [method, target, version].map(String::from);
         self.read_field_lines(reader)
     }
 

@@ -13,8 +13,8 @@ const MAX_REQUEST_LINE: u64 = 8192;
 const MAX_FIELD_LINES: u64 = 16384;
 /// How much may still come after the answer, in bytes: a large photograph.
 const MAX_LINGER: u64 = 16_000_000;
-/// How long it may still come: enough on most lines, though not on a slow one.
-const LINGER_TIME: Duration = Duration::from_secs(2);
+/// How long it may still come: a megabyte takes ten seconds on a slow line.
+const LINGER_TIME: Duration = Duration::from_secs(10);
 const ALLOW: (&str, &str) = ("Allow", "GET, HEAD");
 const HTML: (&str, &str) = ("Content-Type", "text/html; charset=utf-8");
 const TEXT: (&str, &str) = ("Content-Type", "text/plain; charset=utf-8");
@@ -55,7 +55,7 @@ fn handle(mut stream: TcpStream) {
     let result = exchange(&mut stream);
     let may_go_on = result.is_err();
     let line = result.unwrap_or_else(|error| format!("{error:#}").red());
-    println!("04 {peer} {line} after {:.1?}", start.elapsed());
+    writeln!(io::stdout(), "04 {peer} {line} after {:.1?}", start.elapsed()).ok();
     if may_go_on {
         linger(stream).ok(); // Its own error changes nothing: the answer is out.
     }
@@ -65,20 +65,20 @@ fn handle(mut stream: TcpStream) {
 pub fn exchange(stream: &mut (impl Read + Write)) -> Result<ColoredString> {
     let mut reader = BufReader::new(&mut *stream).take(MAX_REQUEST_LINE);
     let mut request = Request::default();
-    let read = request.read(&mut reader);
-    let reply = read.and_then(|()| route(&request)).or_else(refuse)?;
-    let content = if request.method == "HEAD" { "" } else { &reply.content };
-    let response = head(&reply) + content;
+    let page =
+        request.read(&mut reader).and_then(|()| route(&request)).or_else(refuse)?;
+    let content = if request.method == "HEAD" { "" } else { &page.content };
+    let response = head(&page) + content;
     stream.write_all(response.as_bytes())?;
     let asked = format!("{} {} {}", request.method, request.target, request.version);
-    let line = format!("{asked} {}, {} bytes", reply.status.0, response.len());
-    ensure!(reply.status.0 < 400, "{line}: {}", reply.content.trim_end());
+    let line = format!("{asked} {}, {} bytes", page.status.0, response.len());
+    ensure!(page.status.0 < 400, "{line}: {}", page.content.trim_end());
     ensure!(request.values("Content-Length").is_empty(), "{line}: content not read");
     Ok(line.green())
 }
 
 /// What a client asks for.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Request {
     method: String,
     target: String,
@@ -103,9 +103,8 @@ impl Request {
         let number = version.strip_prefix("HTTP/").unwrap_or_default();
         let is_number = matches!(number.as_bytes(), [b'0'..=b'9', b'.', b'0'..=b'9']);
         ensure!(is_number, "{version:?} is not a version of HTTP");
-        self.method = method.to_string();
-        self.target = target.to_string();
-        self.version = version.to_string();
+        [self.method, self.target, self.version] =
+            [method, target, version].map(String::from);
         self.read_field_lines(reader)
     }
 
@@ -137,8 +136,8 @@ impl Request {
         let hosts = self.values("Host");
         ensure!(hosts.len() < 2, "more than one Host field");
         ensure!(hosts.len() == 1 || self.version == "HTTP/1.0", "there is no Host field");
-        let is_host_char = |c: char| c.is_ascii_graphic() && !"/?#@".contains(c);
-        ensure!(hosts.concat().chars().all(is_host_char), "{hosts:?} is not a host");
+        let fits = |c: char| c.is_ascii_graphic() && !"/?#@<>{}|^`".contains(c);
+        ensure!(hosts.concat().chars().all(fits), "{hosts:?} is not a host");
         let lengths = self.values("Content-Length");
         ensure!(lengths.len() < 2, "more than one Content-Length field");
         let is_number = lengths.concat().chars().all(|c| c.is_ascii_digit());
@@ -158,7 +157,7 @@ impl Request {
         let (scheme, rest) = path.split_once("://").unwrap_or_default();
         let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
         let is_absolute = scheme.eq_ignore_ascii_case("http") && !host.is_empty();
-        ensure!(is_absolute, "{:?} is not a target for {}", self.target, self.method);
+        ensure!(is_absolute, "{:?} is not a request target", self.target);
         Ok(if path.is_empty() { "/" } else { path })
     }
 }
@@ -167,11 +166,12 @@ impl Request {
 fn route(request: &Request) -> Result<Response> {
     request.check()?;
     let Request { method, target, .. } = request;
+    let as_get = Request { method: "GET".to_string(), ..request.clone() };
     let known = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE"];
     ensure!(known.contains(&method.as_str()), Status::NOT_IMPLEMENTED);
     let (status, field, content) = match request.path()? {
         "/" => (Status::OK, HTML, WELCOME.to_string()),
-        "/headers" => (Status::OK, TEXT, describe(request)),
+        "/headers" => (Status::OK, TEXT, describe(&as_get)),
         "/coffee" => (Status::TEAPOT, TEXT, "short and stout\n".to_string()),
         "*" => (Status::OK, ALLOW, String::new()),
         _ => bail!(Status::NOT_FOUND),
