@@ -72,6 +72,17 @@ proptest! {
         }
     }
 
+    /// HEAD announces what GET would get (RFC 9110, section 8.6).
+    #[test]
+    fn head_is_get_without_its_content(path in "/(headers|coffee|nowhere)?", host in "[a-z]{0,9}") {
+        let request = |method| format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        for step in ["04-status-codes", "05-thread-per-connection"] {
+            let (get, _) = answer(step, request("GET").as_bytes());
+            let (head, _) = answer(step, request("HEAD").as_bytes());
+            prop_assert_eq!(get.split_inclusive("\r\n\r\n").next(), Some(head.as_str()));
+        }
+    }
+
     /// Good field lines are understood as they were meant, with any white space around them.
     #[test]
     fn field_lines_are_understood(fields in fields(), space in "[ \t]{0,3}") {

@@ -93,9 +93,15 @@ fn replay(step: &Step, session: &Session, typing: Typing) -> Result<()> {
 fn cut_everywhere(exchange: Exchange, lines: &[Line]) -> Result<()> {
     let mut typed = Vec::new();
     let mut answer = Vec::new();
+    let mut cuts = Vec::new();
     for line in lines {
         match &line.event {
-            Event::Send(bytes) => typed.extend_from_slice(bytes),
+            Event::Send(bytes) => {
+                // A long filling is the same everywhere: a thousand places will do.
+                let stride = bytes.len() / 1000 + 1;
+                cuts.extend((typed.len()..typed.len() + bytes.len()).step_by(stride));
+                typed.extend_from_slice(bytes);
+            }
             Event::Receive(bytes) => {
                 answer.extend(bytes.iter().map(|byte| byte.unwrap_or(0)))
             }
@@ -109,9 +115,7 @@ fn cut_everywhere(exchange: Exchange, lines: &[Line]) -> Result<()> {
     if !is_one || ends_unheard {
         return Ok(());
     }
-    // A long filling is cut at a thousand places, and everything else at each.
-    let stride = typed.len() / 2000 + 1;
-    for cut in (0..=typed.len()).step_by(stride) {
+    for cut in cuts {
         let (first, second) = typed.split_at(cut);
         let pieces = [first, second].map(<[u8]>::to_vec).into_iter();
         let pieces = pieces.filter(|piece| !piece.is_empty()).collect();
