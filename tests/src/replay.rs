@@ -1,8 +1,10 @@
 //! Plays a session to a server, and compares to the byte.
 
 use crate::session::{Event, Line, escape, receive, render};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::fmt::Write as _;
-use std::io::{ErrorKind, Read, Result, Write};
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
@@ -24,11 +26,7 @@ pub enum Typing {
 ///
 /// # Errors
 /// The conversation up to the first difference, to be read by a person.
-pub fn play(
-    address: SocketAddr,
-    lines: &[Line],
-    typing: Typing,
-) -> std::result::Result<(), String> {
+pub fn play(address: SocketAddr, lines: &[Line], typing: Typing) -> Result<(), String> {
     run(address, lines, typing, |_, mismatch, at| Err(report(lines, at, &mismatch)))
         .map(|_| ())
 }
@@ -38,10 +36,7 @@ pub fn play(
 ///
 /// # Errors
 /// When the server cannot be reached.
-pub fn record(
-    address: SocketAddr,
-    lines: &[Line],
-) -> std::result::Result<Vec<Line>, String> {
+pub fn record(address: SocketAddr, lines: &[Line]) -> Result<Vec<Line>, String> {
     run(address, lines, Typing::AtOnce, |client, _, _| Ok(client.whole_answer()))
 }
 
@@ -61,24 +56,21 @@ fn run(
     address: SocketAddr,
     lines: &[Line],
     typing: Typing,
-    settle: impl Fn(&mut Client, Mismatch, usize) -> std::result::Result<Vec<Event>, String>,
-) -> std::result::Result<Vec<Line>, String> {
-    let mut clients: Vec<(String, Client)> = Vec::new();
+    settle: impl Fn(&mut Client, Mismatch, usize) -> Result<Vec<Event>, String>,
+) -> Result<Vec<Line>, String> {
+    let mut clients = HashMap::new();
     let mut played = Vec::new();
     let mut at = 0;
     while at < lines.len() {
         let name = &lines[at].client;
-        let found = clients.iter().position(|(known, _)| known == name);
-        let index = match found {
-            Some(index) => index,
-            None => {
+        let client = match clients.entry(name) {
+            Entry::Occupied(client) => client.into_mut(),
+            Entry::Vacant(place) => {
                 let client = Client::connect(address)
                     .map_err(|error| format!("cannot connect to {address}: {error}"))?;
-                clients.push((name.clone(), client));
-                clients.len() - 1
+                place.insert(client)
             }
         };
-        let client = &mut clients[index].1;
         let size = group_size(&lines[at..]);
         let group = &lines[at..at + size];
         let is_last = lines[at + size..].iter().all(|later| later.client != *name);
@@ -156,7 +148,7 @@ struct Client {
 }
 
 impl Client {
-    fn connect(address: SocketAddr) -> Result<Client> {
+    fn connect(address: SocketAddr) -> io::Result<Client> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(PATIENCE))?;
@@ -231,7 +223,7 @@ impl Client {
         false
     }
 
-    fn hear_nothing(&mut self) -> std::result::Result<(), Mismatch> {
+    fn hear_nothing(&mut self) -> Result<(), Mismatch> {
         if self.came.is_empty() && !self.wait(SILENCE) && self.end.is_none() {
             return Ok(());
         }
@@ -244,7 +236,7 @@ impl Client {
         group: &[Line],
         is_last: bool,
         typing: Typing,
-    ) -> std::result::Result<(), Mismatch> {
+    ) -> Result<(), Mismatch> {
         let deadline = Instant::now() + PATIENCE;
         let may_be_lost = group.iter().any(|line| line.event == Event::MayBeLost);
         for (index, line) in group.iter().enumerate() {
@@ -310,7 +302,7 @@ fn is_lost(event: &Event) -> bool {
     *event == Event::MayBeLost
 }
 
-fn is_timeout(error: &std::io::Error) -> bool {
+fn is_timeout(error: &io::Error) -> bool {
     matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
 }
 

@@ -27,16 +27,25 @@ pub struct Step {
     pub binary: PathBuf,
 }
 
-/// Builds all steps, once, and returns them in order.
+/// The names of the steps' folders, in order.
 ///
 /// # Errors
-/// When a step does not build.
-pub fn build() -> Result<Vec<Step>> {
+/// When there is no such folder.
+pub fn step_names() -> Result<Vec<String>> {
     let mut names = Vec::new();
     for entry in fs::read_dir(root().join("steps"))? {
         names.push(entry?.file_name().to_string_lossy().into_owned());
     }
     names.sort();
+    Ok(names)
+}
+
+/// Builds all steps, once, and returns them in order.
+///
+/// # Errors
+/// When a step does not build.
+pub fn build() -> Result<Vec<Step>> {
+    let names = step_names()?;
     let cargo = env::var_os("CARGO").unwrap_or("cargo".into());
     let mut command = Command::new(cargo);
     command
@@ -119,7 +128,8 @@ impl Server {
         let address = address.and_then(|address| address.parse().ok());
         let server = address.zip(pid.trim_end().parse().ok());
         let Some((address, pid)) = server else {
-            let _ = shell.kill();
+            drop(shell.stdin.take());
+            let _ = shell.wait();
             anyhow::bail!("{} does not listen: {pid}{listening}", step.name);
         };
         Ok(Server { address, shell, log, reader: Some(reader), pid })
@@ -135,14 +145,21 @@ impl Server {
         self.log.lock().map(|log| log.clone()).unwrap_or_default()
     }
 
+    /// Ends the server, and returns all that it has logged.
+    pub fn end(self) -> Vec<u8> {
+        let log = Arc::clone(&self.log);
+        drop(self); // Waits until the log has been read to its end.
+        log.lock().map(|log| log.clone()).unwrap_or_default()
+    }
+
     /// Checks that the server has survived: that it answers a good request, and that its log
-    /// has neither a panic nor a raw byte from a client.
+    /// has neither a panic nor a raw byte from a client. Ends it.
     ///
     /// # Errors
     /// Says what is wrong, with the log.
-    pub fn check(&self) -> Result<()> {
+    pub fn check(self) -> Result<()> {
         let answer = self.get().unwrap_or_else(|error| error.to_string());
-        let log = self.log();
+        let log = self.end();
         let text = String::from_utf8_lossy(&log).into_owned();
         let is_raw = |c: char| c.is_control() && c != '\n';
         let is_clean = std::str::from_utf8(&log).is_ok() && !text.contains(is_raw);

@@ -26,6 +26,7 @@
 //! what they are in Rust.
 
 use anyhow::{Context, Result, bail, ensure};
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::{fs, iter};
@@ -100,7 +101,7 @@ impl Session {
             sections: Vec::new(),
             common: Vec::new(),
         };
-        let mut clients: Vec<(String, Part)> = Vec::new();
+        let mut clients: HashMap<String, Part> = HashMap::new();
         for (index, text) in text.lines().enumerate() {
             let number = index + 1;
             session
@@ -124,7 +125,7 @@ impl Session {
         text: &str,
         number: usize,
         steps: &[String],
-        clients: &mut Vec<(String, Part)>,
+        clients: &mut HashMap<String, Part>,
     ) -> Result<()> {
         if let Some(step) = text.strip_prefix("@ ") {
             let place = |name: &str| steps.iter().position(|known| known == name);
@@ -211,7 +212,10 @@ impl Session {
 
     /// The session file with other conversations, and a section only where one changes. The
     /// conversations begin with what all steps have in common.
-    pub fn rewrite(&self, conversations: &[(String, Vec<Line>)]) -> String {
+    ///
+    /// # Errors
+    /// When one does not begin so.
+    pub fn rewrite(&self, conversations: &[(String, Vec<Line>)]) -> Result<String> {
         let mut text = String::new();
         for line in &self.preamble {
             text += line;
@@ -219,6 +223,10 @@ impl Session {
         }
         let mut last = String::new();
         for (step, lines) in conversations {
+            ensure!(
+                lines.starts_with(&self.common),
+                "what stands before the first section does not hold in {step}"
+            );
             let own = render(&lines[self.common.len()..]);
             if own != last {
                 let gap = if text.ends_with("\n\n") { "" } else { "\n" };
@@ -226,7 +234,7 @@ impl Session {
                 last = own;
             }
         }
-        text
+        Ok(text)
     }
 }
 
@@ -260,13 +268,8 @@ enum Part {
 
 impl Part {
     /// The part in which this client is.
-    fn of<'a>(clients: &'a mut Vec<(String, Part)>, client: &str) -> &'a mut Part {
-        let found = clients.iter().position(|(name, _)| name == client);
-        let index = found.unwrap_or_else(|| {
-            clients.push((client.to_string(), Part::Head));
-            clients.len() - 1
-        });
-        &mut clients[index].1
+    fn of<'a>(clients: &'a mut HashMap<String, Part>, client: &str) -> &'a mut Part {
+        clients.entry(client.to_string()).or_insert(Part::Head)
     }
 
     /// The part after this event.
@@ -331,11 +334,11 @@ fn unescape(text: &str, line_end: &str) -> Result<Vec<Option<u8>>> {
             Some(b'*') => None,
             Some(b'x') => {
                 let digits: Vec<u8> = rest.by_ref().take(2).collect();
+                let is_hex =
+                    digits.len() == 2 && digits.iter().all(u8::is_ascii_hexdigit);
+                ensure!(is_hex, "expected two digits after \\x");
                 let digits = String::from_utf8_lossy(&digits).into_owned();
-                Some(
-                    u8::from_str_radix(&digits, 16)
-                        .context("expected two digits after \\x")?,
-                )
+                Some(u8::from_str_radix(&digits, 16)?)
             }
             None => return Ok(bytes),
             Some(_) => {
@@ -379,7 +382,7 @@ pub fn receive(bytes: &[u8]) -> Vec<Event> {
 /// Lines as they stand in a session file.
 pub fn render(lines: &[Line]) -> String {
     let mut text = String::new();
-    let mut clients = Vec::new();
+    let mut clients = HashMap::new();
     for line in lines {
         let part = Part::of(&mut clients, &line.client);
         let (mark, rest) = match &line.event {
@@ -454,7 +457,8 @@ mod tests {
         let lines = session.lines("02-parse-request-line");
         assert_eq!(render(&lines), own);
         let names = ["01-raw-socket", "02-parse-request-line"].map(String::from);
-        assert_eq!(session.rewrite(&names.map(|name| (name, lines.clone()))), text);
+        let rewritten = session.rewrite(&names.map(|name| (name, lines.clone())));
+        assert_eq!(rewritten.expect("a text"), text);
     }
 
     #[test]
@@ -484,7 +488,8 @@ mod tests {
                 "expected comments before the first section",
             ),
             ("# T\n> \\q", "expected \\\\, \\r, \\n"),
-            ("# T\n> \\xfg", "expected two digits after \\x"),
+            ("# T\n> \\x+f", "expected two digits after \\x"),
+            ("# T\n> \\x5", "expected two digits after \\x"),
             ("# T\n> \\*", "expected \\* after < alone"),
             ("# T\n* client sends a", "expected * client sends TEXT N times"),
             ("# T\n* server sleeps", "expected * client closes"),

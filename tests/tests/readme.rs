@@ -1,22 +1,12 @@
 //! The README says what is so.
 
-use replayer::server::root;
+use replayer::server::{root, step_names};
 use replayer::session::{Session, render};
 use std::error::Error;
 use std::fs;
 use std::process::Command;
 
 type Result = std::result::Result<(), Box<dyn Error>>;
-
-fn steps() -> std::result::Result<Vec<String>, Box<dyn Error>> {
-    let entries = fs::read_dir(root().join("steps"))?;
-    let mut names = Vec::new();
-    for entry in entries {
-        names.push(entry?.file_name().to_string_lossy().into_owned());
-    }
-    names.sort();
-    Ok(names)
-}
 
 #[test]
 fn its_transcripts_are_sessions() -> Result {
@@ -27,8 +17,11 @@ fn its_transcripts_are_sessions() -> Result {
         let (shown, _) = rest.split_once("```").ok_or("no end")?;
         let (name, step) = names.split_once(' ').ok_or("no step")?;
         let path = root().join(format!("tests/sessions/{name}.session"));
-        let session = Session::read(&path, &steps()?)?;
-        assert_eq!(shown, render(&session.lines(step)), "{names}");
+        let session = Session::read(&path, &step_names()?)?;
+        let wanted = render(&session.lines(step));
+        if shown != wanted {
+            return Err(format!("README.md, {names}, should be:\n{wanted}").into());
+        }
         count += 1;
     }
     assert!(count > 0, "no transcripts");
@@ -38,15 +31,15 @@ fn its_transcripts_are_sessions() -> Result {
 #[test]
 fn its_table_gives_the_sizes() -> Result {
     let readme = fs::read_to_string(root().join("README.md"))?;
-    let mut last = None;
-    for step in steps()? {
+    let mut last: Option<String> = None;
+    for step in step_names()? {
         let file = format!("steps/{step}/src/main.rs");
         let size = fs::read_to_string(root().join(&file))?.lines().count();
         let row = readme
             .lines()
             .find(|line| line.starts_with(&format!("| [`{step}`]({file})")));
         let mut end = format!(" | {size} | |");
-        if let Some(last) = last {
+        if let Some(last) = &last {
             let mut git = Command::new("git");
             git.current_dir(root()).args([
                 "diff",
@@ -63,7 +56,7 @@ fn its_table_gives_the_sizes() -> Result {
         }
         let row = row.ok_or(format!("no row for {step}"))?;
         assert!(row.ends_with(&end), "{row}\nshould end in {end}");
-        last = Some(Box::leak(file.into_boxed_str()) as &str);
+        last = Some(file);
     }
     Ok(())
 }

@@ -71,7 +71,7 @@ pub fn exchange(stream: &mut (impl Read + Write)) -> Result<ColoredString> {
     let response = head(&page) + content;
     stream.write_all(response.as_bytes())?;
     let asked = format!("{} {} {}", request.method, request.target, request.version);
-    let line = format!("{asked} {}, {} bytes", page.status.0, response.len());
+    let line = format!("{} {}, {} bytes", asked.trim(), page.status.0, response.len());
     ensure!(page.status.0 < 400, "{line}: {}", page.content.trim_end());
     ensure!(request.values("Content-Length").is_empty(), "{line}: content not read");
     Ok(line.green())

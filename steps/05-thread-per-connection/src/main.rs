@@ -52,7 +52,7 @@ fn serve(listener: &TcpListener) {
         // thread::spawn would panic when there is no thread to be had.
         let spawn = |stream| thread::Builder::new().spawn(|| handle(stream));
         if let Err(error) = stream.and_then(spawn) {
-            println!("cannot serve a client: {error}");
+            writeln!(io::stdout(), "cannot serve a client: {error}").ok();
             thread::sleep(RETRY_TIME);
         }
     }
@@ -82,7 +82,7 @@ pub fn exchange(stream: &mut (impl Read + Write)) -> Result<ColoredString> {
     let response = head(&page) + content;
     stream.write_all(response.as_bytes())?;
     let asked = format!("{} {} {}", request.method, request.target, request.version);
-    let line = format!("{asked} {}, {} bytes", page.status.0, response.len());
+    let line = format!("{} {}, {} bytes", asked.trim(), page.status.0, response.len());
     ensure!(page.status.0 < 400, "{line}: {}", page.content.trim_end());
     ensure!(request.values("Content-Length").is_empty(), "{line}: content not read");
     Ok(line.green())

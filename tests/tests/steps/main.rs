@@ -3,13 +3,14 @@
 //! `UPDATE_SESSIONS=1 cargo test --test steps` rewrites the answers in the session files from
 //! what the steps really say.
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use libtest_mimic::{Arguments, Trial};
 use replayer::memory::{EXCHANGES, Exchange, Memory};
 use replayer::replay::{Typing, play, record};
 use replayer::server::{Server, Step, build, root};
 use replayer::session::{Event, Line, Session, escape, read_all};
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::{env, fs, process, thread};
 
@@ -22,6 +23,8 @@ fn main() {
     let result = build().and_then(|steps| {
         let names: Vec<String> = steps.iter().map(|step| step.name.clone()).collect();
         let sessions = read_all(&root().join("tests/sessions"), &names)?;
+        let in_memory = EXCHANGES.map(|(name, _)| name.to_string());
+        ensure!(names[1..] == in_memory, "tests/src/memory.rs lacks a step: {names:?}");
         Ok((steps, sessions))
     });
     let (steps, sessions) = result.unwrap_or_else(|error| {
@@ -80,10 +83,12 @@ fn replay(step: &Step, session: &Session, typing: Typing) -> Result<()> {
     let path = session.path.strip_prefix(root()).unwrap_or(&session.path);
     ensure!(!lines.is_empty(), "{} says nothing of {}", path.display(), step.name);
     let server = Server::start(step, "")?;
-    play(server.address, &lines, typing).map_err(|report| {
-        let log = String::from_utf8_lossy(&server.log()).into_owned();
-        anyhow::anyhow!("{}: {}\n{report}\nlog:\n{log}", path.display(), session.title)
-    })?;
+    let result = play(server.address, &lines, typing).map_err(|report| {
+        format!("{}: {}\n{report}\nlog:", path.display(), session.title)
+    });
+    if let Err(report) = result {
+        bail!("{report}\n{}", String::from_utf8_lossy(&server.end()));
+    }
     server.check()
 }
 
@@ -133,6 +138,7 @@ fn cut_everywhere(exchange: Exchange, lines: &[Line]) -> Result<()> {
 /// Rewrites the answers of the sessions.
 fn update(steps: &[Step], sessions: Vec<Session>) {
     let todo = Mutex::new(sessions);
+    let failed = AtomicBool::new(false);
     let next = || todo.lock().ok().and_then(|mut sessions| sessions.pop());
     thread::scope(|scope| {
         for _ in 0..8 {
@@ -140,11 +146,15 @@ fn update(steps: &[Step], sessions: Vec<Session>) {
                 while let Some(session) = next() {
                     if let Err(error) = update_one(steps, &session) {
                         eprintln!("{}: {error:#}", session.path.display());
+                        failed.store(true, Ordering::Relaxed);
                     }
                 }
             });
         }
     });
+    if failed.into_inner() {
+        process::exit(1);
+    }
 }
 
 /// Rewrites the answers of a session, and says so when they have changed.
@@ -155,7 +165,7 @@ fn update_one(steps: &[Step], session: &Session) -> Result<()> {
         let lines = record(server.address, &session.lines(&step.name));
         conversations.push((step.name.clone(), lines.map_err(anyhow::Error::msg)?));
     }
-    let text = session.rewrite(&conversations);
+    let text = session.rewrite(&conversations)?;
     if text != fs::read_to_string(&session.path)? {
         fs::write(&session.path, text).context("cannot write")?;
         let path: &Path = session.path.strip_prefix(root()).unwrap_or(&session.path);
