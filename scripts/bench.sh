@@ -33,17 +33,22 @@ start() { # NAME COMMAND...
   ports+=("$(sed -n '1s/.*://p' "$temporary/$name")")
 }
 
+port=$((20000 + RANDOM % 10000))
 cat >"$temporary/nginx.conf" <<CONF
 daemon off; worker_processes 1; pid $temporary/pid; error_log $temporary/error.log;
 events {}
 http {
   access_log off; keepalive_timeout 0;
-  server { listen 127.0.0.1:7780; location / { return 200 "Hello, world!\n"; } }
+  server { listen 127.0.0.1:$port; location / { return 200 "Hello, world!\n"; } }
 }
 CONF
 PATH=$PATH:/usr/sbin nginx -e "$temporary/error.log" -c "$temporary/nginx.conf" &
+until [ -s "$temporary/pid" ]; do # written once it listens
+  kill -0 $! 2>/dev/null || { echo "nginx does not start." >&2; exit 1; }
+  sleep 0.05
+done
 names+=(nginx)
-ports+=(7780)
+ports+=("$port")
 start bare_loop "$binaries/examples/bare_loop"
 for folder in steps/*/; do start "$(basename "$folder")" "$binaries/$(basename "$folder")" 127.0.0.1:0; done
 

@@ -82,7 +82,8 @@ pub struct Server {
     shell: Child,
     log: Arc<Mutex<Vec<u8>>>,
     reader: Option<thread::JoinHandle<()>>,
-    pid: u32,
+    /// Its process id.
+    pub pid: u32,
 }
 
 impl Server {
@@ -133,11 +134,6 @@ impl Server {
             anyhow::bail!("{} does not listen: {pid}{listening}", step.name);
         };
         Ok(Server { address, shell, log, reader: Some(reader), pid })
-    }
-
-    /// The process id of the server.
-    pub fn pid(&self) -> u32 {
-        self.pid
     }
 
     /// What the server has logged since it listens.

@@ -53,7 +53,7 @@ fn handle(mut stream: TcpStream) {
     let start = Instant::now();
     let peer = stream.peer_addr().map_or("gone".to_string(), |peer| peer.to_string());
     let result = exchange(&mut stream);
-    let may_go_on = result.is_err();
+    let may_go_on = result.is_err(); // Who is refused may still be sending.
     let line = result.unwrap_or_else(|error| format!("{error:#}").red());
     writeln!(io::stdout(), "04 {peer} {line} after {:.1?}", start.elapsed()).ok();
     if may_go_on {

@@ -3,12 +3,11 @@
 use anyhow::{Context, Result, ensure};
 use libtest_mimic::Trial;
 use replayer::server::{Server, Step};
+use std::fs;
 use std::net::{TcpListener, TcpStream};
 use std::process::{Command, Output};
-use std::time::{Duration, Instant};
-use std::{fs, thread};
 
-use crate::trial;
+use crate::{trial, wait_until};
 
 /// The tests of this step.
 pub fn trials(step: &Step) -> Vec<Trial> {
@@ -69,26 +68,16 @@ fn idle(server: &Server, count: usize) -> Result<Vec<TcpStream>> {
     (0..count).map(|_| Ok(TcpStream::connect(server.address)?)).collect()
 }
 
-/// Waits until this holds.
-fn wait_until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
-    let start = Instant::now();
-    while !holds()? {
-        ensure!(start.elapsed() < Duration::from_secs(20), "waited in vain: {what}");
-        thread::sleep(Duration::from_millis(10));
-    }
-    Ok(())
-}
-
 /// A line of a process's status in /proc: a number, for memory in KiB.
 fn status(server: &Server, name: &str) -> Result<u64> {
-    let status = fs::read_to_string(format!("/proc/{}/status", server.pid()))?;
+    let status = fs::read_to_string(format!("/proc/{}/status", server.pid))?;
     let line = status.lines().find_map(|line| line.strip_prefix(name));
     let number = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
     number.with_context(|| format!("no {name} in /proc"))
 }
 
 fn descriptors(server: &Server) -> Result<usize> {
-    Ok(fs::read_dir(format!("/proc/{}/fd", server.pid()))?.count())
+    Ok(fs::read_dir(format!("/proc/{}/fd", server.pid))?.count())
 }
 
 /// The lines of the log that say that a connection could not be served.

@@ -12,6 +12,7 @@ use replayer::session::{Event, Line, Session, escape, read_all};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 use std::{env, fs, process, thread};
 
 mod abuse;
@@ -75,6 +76,16 @@ fn trials(steps: &[Step], sessions: Vec<Session>) -> Vec<Trial> {
 /// A test from a function that says what is wrong.
 fn trial(name: String, test: impl FnOnce() -> Result<()> + Send + 'static) -> Trial {
     Trial::test(name, || test().map_err(|error| format!("{error:#}").into()))
+}
+
+/// Waits for what no event tells: looks until it holds.
+fn wait_until(what: &str, mut holds: impl FnMut() -> Result<bool>) -> Result<()> {
+    let start = Instant::now();
+    while !holds()? {
+        ensure!(start.elapsed() < Duration::from_secs(20), "waited in vain: {what}");
+        thread::sleep(Duration::from_millis(10));
+    }
+    Ok(())
 }
 
 /// Plays a session to a step.
