@@ -205,20 +205,25 @@ impl Client {
     /// Waits for more, and says whether any came.
     fn wait(&mut self, time: Duration) -> bool {
         let Some(stream) = &mut self.stream else { return false };
-        if self.end.is_some() || stream.set_read_timeout(Some(time)).is_err() {
-            return false;
-        }
+        let deadline = Instant::now() + time;
         let mut buffer = [0; 65536];
-        match stream.read(&mut buffer) {
-            Ok(0) => self.end = Some(End::Closed),
-            Ok(size) => {
-                self.came.extend_from_slice(&buffer[..size]);
-                self.answer.extend_from_slice(&buffer[..size]);
-                self.is_answered = true;
-                return true;
+        while self.end.is_none() {
+            let left = deadline.saturating_duration_since(Instant::now());
+            if left.is_zero() || stream.set_read_timeout(Some(left)).is_err() {
+                return false;
             }
-            Err(error) if is_timeout(&error) => {}
-            Err(_) => self.end = Some(End::Reset),
+            match stream.read(&mut buffer) {
+                Ok(0) => self.end = Some(End::Closed),
+                Ok(size) => {
+                    self.came.extend_from_slice(&buffer[..size]);
+                    self.answer.extend_from_slice(&buffer[..size]);
+                    self.is_answered = true;
+                    return true;
+                }
+                // Also what was stopped and continued: Ctrl-Z and fg, or a paused machine.
+                Err(error) if is_timeout(&error) => {}
+                Err(_) => self.end = Some(End::Reset),
+            }
         }
         false
     }
@@ -303,7 +308,8 @@ fn is_lost(event: &Event) -> bool {
 }
 
 fn is_timeout(error: &io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut)
+    use ErrorKind::{Interrupted, TimedOut, WouldBlock};
+    matches!(error.kind(), WouldBlock | TimedOut | Interrupted)
 }
 
 /// Whether what came is what was expected.
@@ -397,6 +403,22 @@ fn report(lines: &[Line], at: usize, mismatch: &Mismatch) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::net::TcpListener;
+    use std::process::Command;
+    use std::thread;
+
+    #[test]
+    fn a_wait_outlives_a_stop_of_its_process() -> io::Result<()> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let mut client = Client::connect(listener.local_addr()?, PATIENCE)?;
+        let stop = "kill -STOP $PPID; kill -CONT $PPID";
+        let stopper = thread::spawn(|| Command::new("sh").args(["-c", stop]).status());
+        while !stopper.is_finished() {
+            assert!(!client.wait(SILENCE) && client.end.is_none());
+        }
+        assert!(stopper.join().is_ok_and(|status| status.is_ok_and(|it| it.success())));
+        Ok(())
+    }
 
     fn pattern(text: &str) -> Vec<Option<u8>> {
         text.bytes().map(|byte| (byte != b'*').then_some(byte)).collect()

@@ -5,6 +5,7 @@ use libtest_mimic::Trial;
 use replayer::server::{Server, Step};
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpStream};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::{trial, wait_until};
@@ -13,7 +14,7 @@ use crate::{trial, wait_until};
 type Abuse = fn(&Server) -> Result<()>;
 
 /// The hostile clients, and from which step on one is fair.
-const ABUSES: [(&str, &str, Abuse); 12] = [
+const ABUSES: [(&str, &str, Abuse); 13] = [
     ("connect_and_close", "01", connect_and_close),
     ("connect_and_reset", "01", connect_and_reset),
     ("reset_in_the_middle", "01", reset_in_the_middle),
@@ -28,6 +29,7 @@ const ABUSES: [(&str, &str, Abuse); 12] = [
     ("a_megabyte_of_empty_lines", "01", |server| send(server, &b"\r\n".repeat(1 << 19))),
     ("never_reads", "01", never_reads),
     ("a_flood_of_connections", "01", flood),
+    ("stopped_at_every_byte", "03", stopped_at_every_byte),
     ("a_hundred_stalled_clients", "05", stalled),
     ("a_byte_a_second", "05", a_byte_a_second),
 ];
@@ -113,6 +115,21 @@ fn flood(server: &Server) -> Result<()> {
             (0..50).filter_map(|_| connect(server).ok()).collect();
         drop(streams);
     }
+    Ok(())
+}
+
+/// Ctrl-Z and fg interrupt a read that has a timeout: the server must read on.
+fn stopped_at_every_byte(server: &Server) -> Result<()> {
+    let mut stream = connect(server)?;
+    let stop = format!("kill -STOP {0}; kill -CONT {0}", server.pid);
+    for byte in b"GET / HTTP/1.1\r\nHost: localhost\r\n\r" {
+        stream.write_all(&[*byte])?;
+        anyhow::ensure!(Command::new("sh").args(["-c", &stop]).status()?.success());
+    }
+    stream.write_all(b"\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    anyhow::ensure!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     Ok(())
 }
 
