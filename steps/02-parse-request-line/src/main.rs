@@ -26,7 +26,7 @@ fn main() {
     serve(&listener);
 }
 
-/// Accepts one connection after the other, for ever.
+/// Accepts one connection after another, for ever.
 fn serve(listener: &TcpListener) {
     for stream in listener.incoming() {
         stream.map_or_else(|error| println!("cannot serve a client: {error}"), handle);

@@ -8,7 +8,7 @@ use std::{env, process, time::Instant};
 
 /// What a request line may take, in bytes. RFC 9112, section 3, recommends at least 8000.
 const MAX_REQUEST_LINE: u64 = 8192;
-/// What all field lines together may take, in bytes: many times what a browser sends.
+/// What all field lines together may take, in bytes: several times what browsers send.
 const MAX_FIELD_LINES: u64 = 16384;
 
 /// Listens on the address given as the only argument, or on port 7777 of this machine.
@@ -28,7 +28,7 @@ fn main() {
     serve(&listener);
 }
 
-/// Accepts one connection after the other, for ever.
+/// Accepts one connection after another, for ever.
 fn serve(listener: &TcpListener) {
     for stream in listener.incoming() {
         stream.map_or_else(|error| println!("cannot serve a client: {error}"), handle);
@@ -102,7 +102,7 @@ impl Request {
         }
     }
 
-    /// All values of this field. Its name has no case (RFC 9110, section 5.1).
+    /// All values of this field. The case of its name is ignored (RFC 9110, section 5.1).
     fn values(&self, name: &str) -> Vec<&str> {
         let same = self.fields.iter().filter(|field| field.0.eq_ignore_ascii_case(name));
         same.map(|field| field.1.as_str()).collect()

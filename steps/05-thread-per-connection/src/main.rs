@@ -10,7 +10,7 @@ use std::{fmt, net::Shutdown, time::Duration};
 
 /// What a request line may take, in bytes. RFC 9112, section 3, recommends at least 8000.
 const MAX_REQUEST_LINE: u64 = 8192;
-/// What all field lines together may take, in bytes: many times what a browser sends.
+/// What all field lines together may take, in bytes: several times what browsers send.
 const MAX_FIELD_LINES: u64 = 16384;
 /// How much may still come after the answer, in bytes: a large photograph.
 const MAX_LINGER: u64 = 16_000_000;
@@ -24,7 +24,7 @@ const ALLOW: (&str, &str) = ("Allow", "GET, HEAD");
 const HTML: (&str, &str) = ("Content-Type", "text/html; charset=utf-8");
 const TEXT: (&str, &str) = ("Content-Type", "text/plain; charset=utf-8");
 const WELCOME: &str = "<!DOCTYPE html><html lang=en><title>From Socket to Server</title>
-<meta name=viewport content=width=device-width>
+<meta name=viewport content='width=device-width'>
 <style>html { color-scheme: light dark; font: 20px serif; margin: 9% }</style>
 <h1>Hello, world!</h1>
 <p>See <a href=/headers>what you sent</a>, or get <a href=/coffee>coffee</a>.\n";
@@ -46,7 +46,7 @@ fn main() {
     serve(&listener);
 }
 
-/// Accepts one connection after the other, for ever.
+/// Accepts one connection after another, for ever.
 fn serve(listener: &TcpListener) {
     for stream in listener.incoming() {
         // thread::spawn would panic when there is no thread to be had.
@@ -135,7 +135,7 @@ impl Request {
         }
     }
 
-    /// All values of this field. Its name has no case (RFC 9110, section 5.1).
+    /// All values of this field. The case of its name is ignored (RFC 9110, section 5.1).
     fn values(&self, name: &str) -> Vec<&str> {
         let same = self.fields.iter().filter(|field| field.0.eq_ignore_ascii_case(name));
         same.map(|field| field.1.as_str()).collect()
