@@ -1,9 +1,11 @@
 //! Sessions, and how to replay them against the steps.
 //!
 //! A session is a conversation over TCP in a text file of `tests/sessions`; `session` says
-//! how one is written. `server` runs a step, and `replay` plays a session to it.
+//! how one is written. `server` runs a step, and `replay` plays a session to it and compares
+//! to the byte. `exercise` reads the exercises of `tests/exercises`.
 
-pub mod memory;
+pub mod exercise;
 pub mod replay;
+#[cfg(unix)]
 pub mod server;
 pub mod session;

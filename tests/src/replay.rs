@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 /// How long to wait for what should come: longer than any step's own deadlines.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long nothing must come to be called silence.
-const SILENCE: Duration = Duration::from_millis(300);
+pub(crate) const SILENCE: Duration = Duration::from_millis(300);
 
 /// How a client hands its bytes to TCP.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -62,11 +62,16 @@ fn run(
     let mut played = Vec::new();
     let mut at = 0;
     while at < lines.len() {
+        if let Event::Matters(_) = lines[at].event {
+            played.push(lines[at].clone());
+            at += 1;
+            continue;
+        }
         let name = &lines[at].client;
         let client = match clients.entry(name) {
             Entry::Occupied(client) => client.into_mut(),
             Entry::Vacant(place) => {
-                let client = Client::connect(address)
+                let client = Client::connect(address, Duration::from_secs(5))
                     .map_err(|error| format!("cannot connect to {address}: {error}"))?;
                 place.insert(client)
             }
@@ -84,6 +89,7 @@ fn run(
                 Ok(())
             }
             Event::Silence => client.hear_nothing(),
+            Event::Matters(_) => Ok(()),
             Event::Receive(_) | Event::MayBeLost | Event::ServerClose => {
                 client.hear(group, is_last, typing)
             }
@@ -106,7 +112,7 @@ fn run(
 
 /// How many lines belong together: all that a client sends before it listens, or all that it
 /// hears before it does something.
-fn group_size(lines: &[Line]) -> usize {
+pub(crate) fn group_size(lines: &[Line]) -> usize {
     let kind = |line: &Line| match line.event {
         Event::Send(_) => 1,
         Event::Receive(_) => 2,
@@ -129,27 +135,27 @@ fn group_size(lines: &[Line]) -> usize {
 
 /// How a connection ended, seen from the client.
 #[derive(Clone, Copy, PartialEq)]
-enum End {
+pub(crate) enum End {
     Closed,
     Reset,
 }
 
 /// One client's end of a connection.
-struct Client {
+pub(crate) struct Client {
     /// Nothing after the client has closed.
-    stream: Option<TcpStream>,
+    pub(crate) stream: Option<TcpStream>,
     /// What came and was not expected yet.
-    came: Vec<u8>,
+    pub(crate) came: Vec<u8>,
     /// What came since the client last listened.
     answer: Vec<u8>,
     /// Whether anything ever came.
     is_answered: bool,
-    end: Option<End>,
+    pub(crate) end: Option<End>,
 }
 
 impl Client {
-    fn connect(address: SocketAddr) -> io::Result<Client> {
-        let stream = TcpStream::connect(address)?;
+    pub(crate) fn connect(address: SocketAddr, time: Duration) -> io::Result<Client> {
+        let stream = TcpStream::connect_timeout(&address, time)?;
         stream.set_nodelay(true)?;
         stream.set_write_timeout(Some(PATIENCE))?;
         Ok(Client {
@@ -162,7 +168,7 @@ impl Client {
     }
 
     /// Sends, as far as the server takes it: what it did not take shows in what it answers.
-    fn send(&mut self, group: &[Line], typing: Typing) {
+    pub(crate) fn send(&mut self, group: &[Line], typing: Typing) {
         self.answer.clear();
         let mut bytes = Vec::new();
         for line in group {
@@ -187,7 +193,7 @@ impl Client {
         }
     }
 
-    fn leave(&mut self, how: &Event) {
+    pub(crate) fn leave(&mut self, how: &Event) {
         let Some(stream) = self.stream.take() else { return };
         match how {
             Event::HalfClose => {
@@ -203,7 +209,7 @@ impl Client {
     }
 
     /// Waits for more, and says whether any came.
-    fn wait(&mut self, time: Duration) -> bool {
+    pub(crate) fn wait(&mut self, time: Duration) -> bool {
         let Some(stream) = &mut self.stream else { return false };
         let deadline = Instant::now() + time;
         let mut buffer = [0; 65536];
@@ -282,7 +288,8 @@ impl Client {
     }
 
     fn mismatch(&mut self, expected: Option<usize>) -> Mismatch {
-        while self.wait(SILENCE) {}
+        let deadline = Instant::now() + Duration::from_secs(1);
+        while Instant::now() < deadline && self.wait(SILENCE) {}
         let then = match self.end {
             None => "the connection stays open",
             Some(End::Closed) => "the server closes",

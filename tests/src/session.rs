@@ -17,6 +17,7 @@
 //! < any text: \*
 //! * answer may be lost    all of the above, or a part of it; then a close or a reset
 //! * server closes         what ends every conversation that ends with an answer, unsaid
+//! * Allow matters         for the checker, which else takes other fields than ours; or `content`
 //!
 //! alice> GET / HTTP/1.1   several clients have names; the order of lines is that of events
 //! alice* silence
@@ -38,6 +39,8 @@ pub struct Session {
     pub name: String,
     /// The first comment line.
     pub title: String,
+    /// The other comment lines: what to look at.
+    pub about: String,
     /// What it was read from.
     pub path: PathBuf,
     /// Comments, and the lines that all steps have in common, as they stand in the file.
@@ -78,6 +81,8 @@ pub enum Event {
     Reset,
     /// The server closes.
     ServerClose,
+    /// This field of the answer is the point, or its `content`.
+    Matters(String),
 }
 
 impl Session {
@@ -96,6 +101,7 @@ impl Session {
         let mut session = Session {
             name: path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
             title: String::new(),
+            about: String::new(),
             path: path.to_path_buf(),
             preamble: Vec::new(),
             sections: Vec::new(),
@@ -148,9 +154,12 @@ impl Session {
                 self.sections.is_empty(),
                 "expected comments before the first section"
             );
-            if self.title.is_empty() {
-                self.title = comment.trim().to_string();
+            let text =
+                if self.title.is_empty() { &mut self.title } else { &mut self.about };
+            if !text.is_empty() {
+                text.push(' ');
             }
+            *text += comment.trim();
             return Ok(());
         }
         if text.is_empty() {
@@ -302,6 +311,9 @@ fn event(text: &str) -> Result<Event> {
         ensure!(count <= 10_000_000, "expected at most 10000000 times");
         return Ok(Event::Send(sent(&unescape(what, "")?)?.repeat(count)));
     }
+    if let Some(what) = text.strip_suffix(" matters") {
+        return Ok(Event::Matters(what.to_string()));
+    }
     Ok(match text {
         "client closes" => Event::Close,
         "client half-closes" => Event::HalfClose,
@@ -311,7 +323,7 @@ fn event(text: &str) -> Result<Event> {
         "answer may be lost" => Event::MayBeLost,
         _ => bail!(
             "expected * client closes, half-closes, resets or sends TEXT N times, \
-             * server closes, * silence or * answer may be lost"
+             * server closes, * silence, * answer may be lost or * FIELD matters"
         ),
     })
 }
@@ -394,6 +406,7 @@ pub fn render(lines: &[Line]) -> String {
             Event::HalfClose => ('*', "client half-closes".into()),
             Event::Reset => ('*', "client resets".into()),
             Event::ServerClose => ('*', "server closes".into()),
+            Event::Matters(what) => ('*', format!("{what} matters")),
         };
         let _ = writeln!(text, "{}", format!("{}{mark} {rest}", line.client).trim_end());
         part.follow(&line.event);
@@ -449,6 +462,7 @@ mod tests {
             <\n\
             < \\x00 and \\\\ and no end\\\n\
             * answer may be lost\n\
+            * Allow matters\n\
             alice* silence\n\
             alice* client closes\n";
         let text = format!("# A title\n\n@ 01-raw-socket\n{own}");

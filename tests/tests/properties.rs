@@ -1,8 +1,10 @@
 //! What must hold for every input, tried on the steps' own code with many.
 
+mod memory;
+
+use memory::{EXCHANGES, Memory};
 use proptest::collection::vec;
 use proptest::prelude::*;
-use replayer::memory::{EXCHANGES, Memory};
 
 /// The most that a step may read before it answers, in bytes: its two limits, and a buffer.
 const BOUND: usize = 8192 + 16384 + 8192;

@@ -5,7 +5,7 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use libtest_mimic::{Arguments, Trial};
-use replayer::memory::{EXCHANGES, Exchange, Memory};
+use memory::{EXCHANGES, Exchange, Memory};
 use replayer::replay::{Typing, play, record};
 use replayer::server::{Server, Step, build, root};
 use replayer::session::{Event, Line, Session, escape, read_all};
@@ -17,6 +17,8 @@ use std::{env, fs, process, thread};
 
 mod abuse;
 mod limits;
+#[path = "../memory/mod.rs"]
+mod memory;
 
 fn main() {
     // Sixteen tests at a time, a thousand connections in one of them.
@@ -25,7 +27,10 @@ fn main() {
         let names: Vec<String> = steps.iter().map(|step| step.name.clone()).collect();
         let sessions = read_all(&root().join("tests/sessions"), &names)?;
         let in_memory = EXCHANGES.map(|(name, _)| name.to_string());
-        ensure!(names[1..] == in_memory, "tests/src/memory.rs lacks a step: {names:?}");
+        ensure!(
+            names[1..] == in_memory,
+            "tests/tests/memory/mod.rs lacks a step: {names:?}"
+        );
         Ok((steps, sessions))
     });
     let (steps, sessions) = result.unwrap_or_else(|error| {

@@ -53,14 +53,14 @@ pub const EXCHANGES: [(&str, Exchange); 4] = [
 ];
 
 #[allow(dead_code)]
-#[path = "../../steps/02-parse-request-line/src/main.rs"]
+#[path = "../../../steps/02-parse-request-line/src/main.rs"]
 mod step_02;
 #[allow(dead_code)]
-#[path = "../../steps/03-headers/src/main.rs"]
+#[path = "../../../steps/03-headers/src/main.rs"]
 mod step_03;
 #[allow(dead_code)]
-#[path = "../../steps/04-status-codes/src/main.rs"]
+#[path = "../../../steps/04-status-codes/src/main.rs"]
 mod step_04;
 #[allow(dead_code)]
-#[path = "../../steps/05-thread-per-connection/src/main.rs"]
+#[path = "../../../steps/05-thread-per-connection/src/main.rs"]
 mod step_05;

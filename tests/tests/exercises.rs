@@ -1,0 +1,75 @@
+//! The goal of each exercise is missed before it, and met by its solution, which leaves the
+//! step's own sessions as they are.
+
+mod variants;
+
+use replayer::exercise::{Exercise, read_all};
+use replayer::replay::{Typing, play};
+use replayer::server::{Server, Step, build, root, step_names};
+use replayer::session;
+use std::error::Error;
+use std::sync::Mutex;
+use std::{fs, thread};
+
+type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
+
+fn solve(exercise: &Exercise) -> Result<Step> {
+    let source = root().join(format!("steps/{}/src/main.rs", exercise.step));
+    let patch = fs::read_to_string(&exercise.patch)?;
+    let patch = diffy::Patch::from_str(&patch)?;
+    let solution = diffy::apply(&fs::read_to_string(source)?, &patch)?;
+    let name = format!("exercise-{}", exercise.goal.name);
+    let (binary, said) = variants::build(&name, &solution)?;
+    assert_eq!(said, "", "{name} compiles with warnings");
+    Ok(Step { name: exercise.step.clone(), binary })
+}
+
+/// Plays a session to a server of its own.
+fn play_to(step: &Step, session: &session::Session) -> std::result::Result<(), String> {
+    let server = Server::start(step, "").map_err(|error| error.to_string())?;
+    play(server.address, &session.lines(&step.name), Typing::AtOnce)
+}
+
+#[test]
+fn solutions_meet_their_goals_and_keep_the_sessions() -> Result {
+    let names = step_names()?;
+    let steps = build()?;
+    let sessions = session::read_all(&root().join("tests/sessions"), &names)?;
+    let exercises = read_all(&root().join("tests/exercises"), &names)?;
+    assert!(!exercises.is_empty());
+    for exercise in &exercises {
+        let name = &exercise.goal.name;
+        let step =
+            steps.iter().find(|step| step.name == exercise.step).ok_or("no step")?;
+        assert!(
+            play_to(step, &exercise.goal).is_err(),
+            "{name} is met before it is done"
+        );
+        let solution = solve(exercise)?;
+        play_to(&solution, &exercise.goal)
+            .map_err(|report| format!("{name}:\n{report}"))?;
+        let todo = Mutex::new(sessions.iter());
+        let reports = Mutex::new(Vec::new());
+        thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| {
+                    while let Some(session) =
+                        todo.lock().ok().and_then(|mut all| all.next())
+                    {
+                        if let (Err(report), Ok(mut reports)) =
+                            (play_to(&solution, session), reports.lock())
+                        {
+                            reports.push(format!(
+                                "{name} breaks {}:\n{report}",
+                                session.name
+                            ));
+                        }
+                    }
+                });
+            }
+        });
+        let reports = reports.into_inner()?;
+        assert!(reports.is_empty(), "{}", reports.join("\n"));
+    }
+    Ok(())
+}
