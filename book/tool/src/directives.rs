@@ -1,0 +1,436 @@
+//! What a chapter's `{{#…}}` become. `book/README.md` describes them for who writes a chapter.
+
+use crate::page;
+use crate::steps::{Part, Row, Step, changes, is_in};
+use anyhow::{Context, Result, bail, ensure};
+use indexmap::IndexMap;
+use mdbook_preprocessor::book::{Book, Chapter};
+use regex::{Captures, Regex};
+use replayer::exercise::{self, Exercise};
+use replayer::session::{Session, read_all};
+use serde::Deserialize;
+use similar::ChangeTag;
+use std::collections::{HashMap, HashSet};
+use std::fs;
+use std::path::Path;
+
+/// What the book is about, and what of it the chapters have shown so far.
+pub struct Directives {
+    /// All steps.
+    pub steps: Vec<Step>,
+    /// The diff of each step to the one before.
+    pub diffs: Vec<Vec<Part>>,
+    /// All sessions.
+    pub sessions: Vec<Session>,
+    /// All exercises that a session can check.
+    pub exercises: Vec<Exercise>,
+    /// What a link to a file of the repository begins with.
+    pub repository: String,
+    /// For each step, which parts of its diff its own chapter shows.
+    shown: Vec<HashSet<usize>>,
+    /// Where each session is shown first.
+    places: HashMap<String, String>,
+    /// How long the parts of the chapters take, from their front matter: the chapter's name, the
+    /// part's heading, and minutes.
+    minutes: Vec<(String, String, u32)>,
+    /// The exercises that a chapter sets.
+    set: HashSet<String>,
+    /// What is wrong, a line each.
+    problems: Vec<String>,
+}
+
+impl Directives {
+    /// Reads the steps and the sessions.
+    ///
+    /// # Errors
+    /// Names the file, and what is wrong with it.
+    pub fn read(root: &Path, repository: String) -> Result<Directives> {
+        let steps = Step::read_all(root)?;
+        let names: Vec<_> = steps.iter().map(|step| step.name.clone()).collect();
+        let sessions = read_all(&root.join("tests/sessions"), &names)?;
+        let exercises = exercise::read_all(&root.join("tests/exercises"), &names)?;
+        let mut diffs = Vec::new();
+        for (index, step) in steps.iter().enumerate() {
+            diffs.push(step.diff(index.checked_sub(1).map(|before| &steps[before]))?);
+        }
+        let shown = vec![HashSet::new(); steps.len()];
+        let (places, minutes, set, problems) = Default::default();
+        Ok(Directives {
+            steps,
+            diffs,
+            sessions,
+            exercises,
+            repository,
+            shown,
+            places,
+            minutes,
+            set,
+            problems,
+        })
+    }
+
+    /// Replaces the directives of all chapters. Returns what has been counted, in words.
+    ///
+    /// # Errors
+    /// Says in a line each what is wrong: a directive, by chapter and line; a changed line that
+    /// no diff of its chapter shows; a session that is in no chapter; code or a transcript that
+    /// is typed by hand.
+    pub fn replace(&mut self, book: &mut Book) -> Result<String> {
+        book.for_each_chapter_mut(|chapter| self.read_front_matter(chapter));
+        book.for_each_chapter_mut(|chapter| self.replace_in(chapter, false));
+        book.for_each_chapter_mut(|chapter| self.replace_in(chapter, true));
+        let (shown, all) = self.coverage();
+        for session in &self.sessions {
+            if !self.places.contains_key(&session.name) {
+                let problem = "is in no chapter: show it with {{#session}} or {{#more}}";
+                self.problems
+                    .push(format!("tests/sessions/{}.session {problem}", session.name));
+            }
+        }
+        for exercise in &self.exercises {
+            let name = &exercise.goal.name;
+            if !self.set.contains(name) {
+                let problem = "is in no chapter: set it with {{#exercise}}";
+                self.problems.push(format!("tests/exercises/{name}.session {problem}"));
+            }
+        }
+        ensure!(self.problems.is_empty(), self.problems.join("\n"));
+        Ok(format!(
+            "{shown} of {all} changed lines shown, {} sessions",
+            self.sessions.len()
+        ))
+    }
+
+    /// Takes the front matter off a chapter: TOML between two lines of `+++`. Empty lines take its
+    /// place, so that the others keep their numbers.
+    fn read_front_matter(&mut self, chapter: &mut Chapter) {
+        let Some(path) = &chapter.path else { return };
+        let Some(rest) = chapter.content.strip_prefix("+++\n") else { return };
+        let Some((matter, text)) = rest.split_once("\n+++\n") else { return };
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let place = format!("book/src/{}", path.display());
+        match toml::from_str::<FrontMatter>(matter) {
+            Ok(matter) => {
+                for (heading, minutes) in matter.minutes {
+                    if !text.contains(&format!("\n## {heading}\n")) {
+                        self.problems
+                            .push(format!("{place}: there is no heading {heading:?}"));
+                    }
+                    self.minutes.push((stem.clone(), heading, minutes));
+                }
+            }
+            Err(error) => {
+                self.problems.push(format!("{place}: in its front matter: {error}"))
+            }
+        }
+        let lines = matter.lines().count() + 2;
+        chapter.content = "\n".repeat(lines) + text;
+    }
+
+    /// The parts of a chapter, or the named one, with their minutes.
+    fn parts(&self, chapter: &str, heading: &str) -> Result<Vec<&(String, String, u32)>> {
+        let is_it = |part: &&(String, String, u32)| {
+            part.0 == chapter || part.0.starts_with(&format!("{chapter}-"))
+        };
+        let all: Vec<_> = self.minutes.iter().filter(is_it).collect();
+        ensure!(!all.is_empty(), "{chapter} has no minutes in its front matter");
+        let known: Vec<_> = all.iter().map(|part| part.1.as_str()).collect();
+        let found: Vec<_> = match heading {
+            "" => all,
+            _ => self
+                .minutes
+                .iter()
+                .filter(is_it)
+                .filter(|part| part.1 == heading)
+                .collect(),
+        };
+        ensure!(
+            !found.is_empty(),
+            "{chapter} has no {heading:?}, only {}",
+            known.join("; ")
+        );
+        Ok(found)
+    }
+
+    /// A plan of a lesson: `of 45: introduction Sockets; 01`.
+    fn plan(&self, text: &str) -> Result<String> {
+        let (time, items) = text
+            .strip_prefix("of ")
+            .and_then(|text| text.split_once(':'))
+            .context("expected of MINUTES: CHAPTER [PART]; …")?;
+        let time: u32 = time.trim().parse().context("expected a number of minutes")?;
+        let mut rows = Vec::new();
+        let mut sum = 0;
+        for item in items.split(';').map(str::trim) {
+            let (chapter, heading) = item.split_once(' ').unwrap_or((item, ""));
+            for (chapter, heading, minutes) in self.parts(chapter, heading)? {
+                rows.push((sum, chapter.as_str(), heading.as_str(), *minutes));
+                sum += minutes;
+            }
+        }
+        ensure!(sum <= time, "these parts take {sum} minutes, not {time}");
+        Ok(page::plan(time, &rows, sum))
+    }
+
+    /// Replaces the directives of a chapter: at last, those that need to know all the others.
+    fn replace_in(&mut self, chapter: &mut Chapter, last: bool) {
+        let Some(path) = chapter.path.clone() else { return };
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        let own = self.steps.iter().position(|step| step.name == stem);
+        let page = path.with_extension("html").to_string_lossy().into_owned();
+        #[allow(clippy::unwrap_used)] // The pattern is a literal.
+        let pattern = Regex::new(r"\{\{#([a-z]+) *([^}]*?)\}\}").unwrap();
+        let mut text = String::new();
+        let mut is_code = false;
+        for (index, line) in chapter.content.lines().enumerate() {
+            let place = format!("book/src/{}:{}", path.display(), index + 1);
+            let fence = line.trim_start(); // It may stand in a list.
+            if let Some(language) =
+                fence.strip_prefix("```").or(fence.strip_prefix("~~~"))
+            {
+                if !is_code && language != "sh" {
+                    let problem = "only commands (```sh) are written by hand: show code with \
+                                   {{#diff}}, and conversations with {{#session}}";
+                    self.problems.push(format!("{place}: {problem}"));
+                }
+                is_code = !is_code;
+            }
+            let line = pattern.replace_all(line, |found: &Captures| {
+                let (name, argument) = (&found[1], found[2].trim());
+                if !last && ["see", "sessions"].contains(&name) {
+                    return found[0].to_string();
+                }
+                let text = self.replacement(name, argument, own, &page);
+                // In a list, a block is indented like the directive that it comes from.
+                let indent = &line[..line.len() - line.trim_start().len()];
+                let text = text.map(|text| text.replace('\n', &format!("\n{indent}")));
+                text.unwrap_or_else(|error| {
+                    self.problems.push(format!("{place}: {}: {error:#}", &found[0]));
+                    String::new()
+                })
+            });
+            if last && line.contains("{{") {
+                self.problems.push(format!("{place}: what is this {{{{ for? {line}"));
+            }
+            text += &line.replace("](../../", &format!("]({}", self.repository));
+            text.push('\n');
+        }
+        chapter.content = text;
+    }
+
+    /// What a directive becomes. `own` is the step that the chapter is about.
+    fn replacement(
+        &mut self,
+        directive: &str,
+        argument: &str,
+        own: Option<usize>,
+        page: &str,
+    ) -> Result<String> {
+        let (step, what) = self.step(argument, own)?;
+        let chosen = || {
+            let known: Vec<_> = self.steps.iter().map(Step::number).collect();
+            step.with_context(|| {
+                format!("expected a step and a colon: {}", known.join(", "))
+            })
+        };
+        Ok(match directive {
+            "diff" => {
+                let index = chosen()?;
+                let before = index.checked_sub(1).map(|before| &self.steps[before]);
+                let (step, parts) = (&self.steps[index], &self.diffs[index]);
+                if what.is_empty() {
+                    return Ok(page::whole(before, step, parts, &self.repository));
+                }
+                let mut found: Vec<usize> = Vec::new();
+                for name in what.split(',').map(str::trim) {
+                    let is_named = |&part: &usize| is_in(&parts[part].name, name);
+                    let named: Vec<usize> = (0..parts.len()).filter(is_named).collect();
+                    if named.is_empty() {
+                        step.find(name)?;
+                    }
+                    let mut changed =
+                        named.iter().flat_map(|&part| changes(&parts[part]));
+                    ensure!(
+                        changed.next().is_some(),
+                        "{name} has not changed since the step before"
+                    );
+                    found.extend(named);
+                }
+                if own == Some(index) {
+                    self.shown[index].extend(&found);
+                }
+                // What stands together in the file stands together on the page.
+                let neighbours = found
+                    .chunk_by(|a, b| a + 1 == *b && parts[*a].file == parts[*b].file);
+                let figures = neighbours.map(|chunk| {
+                    let chunk: Vec<_> = chunk.iter().map(|&part| &parts[part]).collect();
+                    page::diff(before, step, &chunk, &self.repository)
+                });
+                figures.collect()
+            }
+            "session" => self.transcript(what, chosen()?, page, false)?,
+            "more" => {
+                let step = chosen()?;
+                let names = what.split(',').map(str::trim);
+                let texts: Result<Vec<_>> =
+                    names.map(|name| self.transcript(name, step, page, true)).collect();
+                texts?.concat()
+            }
+            "exercise" => self.exercise(what)?,
+            "plan" => self.plan(argument)?,
+            "minutes" => {
+                let chapter = page.trim_end_matches(".html");
+                let parts = self.parts(chapter, argument)?;
+                parts.iter().map(|part| part.2).sum::<u32>().to_string()
+            }
+            "sessions" => page::table(&self.sessions, &self.steps, &self.places),
+            "see" => {
+                self.session(what)?;
+                let place = self.places.get(what).context("it is in no chapter")?;
+                format!("[`{what}`]({place})")
+            }
+            "lines" => self.steps[chosen()?].files[1].lines.len().to_string(),
+            "size" => {
+                let (added, removed) = size(&self.diffs[chosen()?]);
+                format!("+{added} −{removed}")
+            }
+            "value" => self.steps[chosen()?].value(what)?.to_string(),
+            "at" => {
+                let step = &self.steps[chosen()?];
+                let (file, lines) = step.find(what)?;
+                let (first, last) = (lines.start + 1, lines.end);
+                let path = &step.files[file].path;
+                let repository = &self.repository;
+                format!("[`{what}`, line {first}]({repository}{path}#L{first}-L{last})")
+            }
+            _ => bail!(
+                "expected one of diff, session, more, exercise, sessions, see, lines, size, value, at, \
+                 minutes, plan"
+            ),
+        })
+    }
+
+    /// The step that an argument begins with, or the chapter's own, and the rest.
+    fn step<'a>(
+        &self,
+        argument: &'a str,
+        own: Option<usize>,
+    ) -> Result<(Option<usize>, &'a str)> {
+        let (number, what) = argument.split_once(':').unwrap_or((argument, ""));
+        if number.len() != 2 || !number.bytes().all(|byte| byte.is_ascii_digit()) {
+            return Ok((own, argument));
+        }
+        let known: Vec<_> = self.steps.iter().map(Step::number).collect();
+        let found = known.iter().position(|known| *known == number);
+        let index = found.with_context(|| {
+            format!("there is no step {number}, only {}", known.join(", "))
+        })?;
+        Ok((Some(index), what.trim()))
+    }
+
+    fn session(&self, name: &str) -> Result<&Session> {
+        self.sessions.iter().find(|session| session.name == name).with_context(|| {
+            let known: Vec<_> =
+                self.sessions.iter().map(|session| &*session.name).collect();
+            format!("there is no session {name:?}, only {}", known.join(", "))
+        })
+    }
+
+    /// The goal and the solution of an exercise, folded.
+    fn exercise(&mut self, name: &str) -> Result<String> {
+        let found = self.exercises.iter().find(|exercise| exercise.goal.name == name);
+        let exercise = found.with_context(|| {
+            let known: Vec<_> =
+                self.exercises.iter().map(|known| &*known.goal.name).collect();
+            format!("there is no exercise {name:?}, only {}", known.join(", "))
+        })?;
+        let step = self.steps.iter().find(|step| step.name == exercise.step);
+        let step = step.with_context(|| format!("there is no step {}", exercise.step))?;
+        let path = format!("tests/exercises/{name}.patch");
+        let patch = fs::read_to_string(&exercise.patch).context(path.clone())?;
+        let solved = step.patched(&patch).context(path.clone())?;
+        let parts = solved.diff(Some(step))?;
+        let goal = page::goal(&exercise.goal, step, &self.repository);
+        self.set.insert(name.to_string());
+        Ok(goal + &page::solution(step, &solved, &parts, &path, &self.repository))
+    }
+
+    /// A session against a step, folded or not.
+    fn transcript(
+        &mut self,
+        name: &str,
+        step: usize,
+        page: &str,
+        is_folded: bool,
+    ) -> Result<String> {
+        let session = self.session(name)?;
+        let step = &self.steps[step];
+        let id = format!("{name}-{}", step.number());
+        let text = page::transcript(session, step, &id, is_folded, &self.repository);
+        // A step's own chapter says more about it than the cover.
+        let is_step =
+            |place: &str| place.starts_with(|first: char| first.is_ascii_digit());
+        let place = self.places.entry(name.to_string()).or_default();
+        if place.is_empty() || (is_step(page) && !is_step(place)) {
+            *place = format!("{page}#{id}");
+        }
+        Ok(text)
+    }
+
+    /// How many changed lines the steps' chapters show, and how many there are. Those that are
+    /// not shown are problems.
+    fn coverage(&mut self) -> (usize, usize) {
+        let (mut shown, mut all) = (0, 0);
+        for (index, step) in self.steps.iter().enumerate() {
+            for (at, part) in self.diffs[index].iter().enumerate() {
+                all += changes(part).count();
+                // A line that comes says more than one that goes, or an empty one.
+                let is_text = |row: &&Row| {
+                    row.new
+                        .is_some_and(|line| !step.files[part.file].lines[line].is_empty())
+                };
+                let first = changes(part).find(is_text).or(changes(part).next());
+                let Some(first) = first else { continue };
+                if self.shown[index].contains(&at) {
+                    shown += changes(part).count();
+                    continue;
+                }
+                let (step, line) = match (first.new, first.old) {
+                    (Some(line), _) => (step, line),
+                    (None, old) => (&self.steps[index - 1], old.unwrap_or_default()),
+                };
+                let file = &step.files[part.file];
+                self.problems.push(format!(
+                    "{}:{}: {:?} has changed lines, but no {{{{#diff}}}} of book/src/{}.md \
+                     shows it: {:?}",
+                    file.path,
+                    line + 1,
+                    part.name,
+                    self.steps[index].name,
+                    file.lines[line].trim()
+                ));
+            }
+        }
+        (shown, all)
+    }
+}
+
+/// What stands before a chapter.
+#[derive(Deserialize)]
+struct FrontMatter {
+    /// How long each part takes, by its heading.
+    minutes: IndexMap<String, u32>,
+}
+
+/// How many lines of `src/main.rs` come and go.
+fn size(parts: &[Part]) -> (usize, usize) {
+    let main = parts.iter().filter(|part| part.file == 1).flat_map(changes);
+    let (mut added, mut removed) = (0, 0);
+    for row in main {
+        match row.change {
+            ChangeTag::Insert => added += 1,
+            _ => removed += 1,
+        }
+    }
+    (added, removed)
+}

@@ -1,0 +1,358 @@
+//! What the book must not get away with. Each test breaks a copy of it.
+
+use mdbook_driver::MDBook;
+use std::error::Error;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use tempfile::TempDir;
+
+type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
+
+/// The tool.
+const BOOK: &str = env!("CARGO_BIN_EXE_book");
+
+/// A copy of all that the book is made from.
+struct Copy(TempDir);
+
+impl Copy {
+    fn new() -> Result<Copy> {
+        let copy = Copy(tempfile::tempdir()?);
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        for folder in [
+            "book/src",
+            "book/theme",
+            "steps",
+            "tests/sessions",
+            "tests/exercises",
+            "tests/src",
+        ] {
+            copy_folder(&root.join(folder), &copy.path(folder))?;
+        }
+        fs::copy(root.join("book/book.toml"), copy.path("book/book.toml"))?;
+        Ok(copy)
+    }
+
+    fn path(&self, path: &str) -> PathBuf {
+        self.0.path().join(path)
+    }
+
+    fn read(&self, path: &str) -> Result<String> {
+        Ok(fs::read_to_string(self.path(path))?)
+    }
+
+    /// Replaces a text that must be there, everywhere.
+    fn replace(&self, path: &str, old: &str, new: &str) -> Result {
+        let text = self.read(path)?;
+        assert!(text.contains(old), "there is no {old:?} in {path}");
+        Ok(fs::write(self.path(path), text.replace(old, new))?)
+    }
+
+    fn book(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(BOOK);
+        command.args(arguments).current_dir(self.0.path());
+        command
+    }
+
+    /// Expects `cargo book check` to fail, and to say all of this.
+    fn expect_refusal(&self, expected: &[&str]) -> Result {
+        let output = self.book(&["check"]).output()?;
+        let message = message(&output);
+        assert_eq!(output.status.code(), Some(1), "{message}");
+        for text in expected {
+            assert!(message.contains(text), "expected {text:?} in:\n{message}");
+        }
+        let is_clean = !message.contains("panicked") && !message.contains("backtrace");
+        assert!(is_clean, "{message}");
+        Ok(())
+    }
+}
+
+fn copy_folder(from: &Path, to: &Path) -> Result {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let to = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            copy_folder(&entry.path(), &to)?;
+        } else {
+            fs::copy(entry.path(), to)?;
+        }
+    }
+    Ok(())
+}
+
+fn message(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn the_book_shows_all_changed_lines() -> Result {
+    let output = Copy::new()?.book(&["check"]).output()?;
+    let message = message(&output);
+    assert!(output.status.success(), "{message}");
+    let (shown, rest) = message.split_once(" of ").ok_or("no count")?;
+    let (all, _) = rest.split_once(" changed lines shown").ok_or("no count")?;
+    assert!(shown == all && all.parse::<usize>()? > 300, "{message}");
+    Ok(())
+}
+
+#[test]
+fn a_missing_diff_is_refused() -> Result {
+    let copy = Copy::new()?;
+    copy.replace("book/src/03-headers.md", "{{#diff Request::values}}", "")?;
+    copy.expect_refusal(&[
+        "steps/03-headers/src/main.rs:105: \"Request::values\" has changed lines",
+        "no {{#diff}} of book/src/03-headers.md shows it",
+    ])
+}
+
+#[test]
+fn a_changed_line_that_no_diff_shows_is_refused() -> Result {
+    let copy = Copy::new()?;
+    let main = "steps/05-thread-per-connection/src/main.rs";
+    copy.replace(main, "\"more than one Host field\"", "\"two Host fields\"")?;
+    copy.expect_refusal(&[
+        main,
+        "\"Request::check\" has changed lines",
+        "two Host fields",
+    ])
+}
+
+#[test]
+fn a_renamed_function_is_refused() -> Result {
+    let copy = Copy::new()?;
+    for entry in fs::read_dir(copy.path("steps"))? {
+        let main = format!("steps/{}/src/main.rs", entry?.file_name().to_string_lossy());
+        if !main.contains("01-raw-socket") {
+            copy.replace(&main, "fn describe(", "fn tell(")?;
+        }
+    }
+    copy.expect_refusal(&[
+        "book/src/03-headers.md:",
+        "{{#diff describe}}: 03-headers has no \"describe\", only Cargo.toml, //!, use",
+    ])
+}
+
+#[test]
+fn an_unchanged_line_shown_as_changed_is_refused() -> Result {
+    let copy = Copy::new()?;
+    // Under another name, all of a function would be new.
+    let main = "steps/05-thread-per-connection/src/main.rs";
+    copy.replace(main, "fn describe(", "fn tell(")?;
+    copy.expect_refusal(&[
+        main,
+        "differs from steps/04-status-codes/src/main.rs",
+        "item by item",
+    ])
+}
+
+#[test]
+fn a_broken_link_is_refused() -> Result {
+    let copy = Copy::new()?;
+    let chapter = "book/src/02-parse-request-line.md";
+    copy.replace(chapter, "glossary.md#token", "glossary.md#tokken")?;
+    copy.replace(chapter, "tests/src/session.rs", "tests/src/sessions.rs")?;
+    copy.replace(chapter, "(03-headers.md)", "(03-heads.md)")?;
+    copy.expect_refusal(&[
+        "02-parse-request-line.html: the link glossary.html#tokken leads nowhere",
+        "02-parse-request-line.html: the link ../../tests/src/sessions.rs leads nowhere",
+        "03-heads",
+    ])
+}
+
+#[test]
+fn a_session_that_no_chapter_shows_is_refused() -> Result {
+    let copy = Copy::new()?;
+    let text = copy.read("tests/sessions/hello.session")?;
+    fs::write(copy.path("tests/sessions/hello_again.session"), text)?;
+    copy.replace("book/src/04-status-codes.md", "{{#exercise time}}", "")?;
+    copy.expect_refusal(&[
+        "tests/sessions/hello_again.session is in no chapter",
+        "tests/exercises/time.session is in no chapter",
+    ])
+}
+
+#[test]
+fn a_directive_that_is_wrong_is_refused_with_its_line() -> Result {
+    let copy = Copy::new()?;
+    let chapter = "book/src/01-raw-socket.md";
+    let text = copy.read(chapter)?;
+    let wrong = "{{#session hallo}} {{#session 09: hello}} {{#value SIZE}} {{#dif main}} {{oops}}";
+    fs::write(copy.path(chapter), format!("{wrong}\n{text}"))?;
+    copy.expect_refusal(&[
+        "book/src/01-raw-socket.md:1: {{#session hallo}}: there is no session \"hallo\", only ",
+        "{{#session 09: hello}}: there is no step 09, only 01, 02, 03, 04, 05",
+        "{{#value SIZE}}: 01-raw-socket has no constant SIZE, only READ_SIZE",
+        "{{#dif main}}: expected one of diff, session",
+        "book/src/01-raw-socket.md:1: what is this {{ for?",
+    ])
+}
+
+#[test]
+fn a_lesson_that_is_too_long_is_refused() -> Result {
+    let copy = Copy::new()?;
+    copy.replace("book/src/class.md", "{{#plan of 90:", "{{#plan of 60:")?;
+    copy.replace("book/src/03-headers.md", "\"The idea\" =", "\"The ideas\" =")?;
+    copy.replace("book/src/class.md", "03 The idea;", "03 The ideas;")?;
+    copy.expect_refusal(&[
+        "book/src/class.md:",
+        "these parts take 72 minutes, not 60",
+        "book/src/03-headers.md: there is no heading \"The ideas\"",
+    ])
+}
+
+#[test]
+fn code_and_transcripts_by_hand_are_refused() -> Result {
+    let copy = Copy::new()?;
+    let chapter = "book/src/after.md";
+    let text = copy.read(chapter)?;
+    fs::write(
+        copy.path(chapter),
+        format!(
+            "```rust\nfn main() {{}}\n```\n\n- In a list:\n\n  ```text\n  > GET /\n  ```\n\n\
+         ~~~rust\nfn main() {{}}\n~~~\n{text}"
+        ),
+    )?;
+    copy.expect_refusal(&[
+        "book/src/after.md:1: only commands (```sh) are written by hand",
+        "book/src/after.md:7: only commands",
+        "book/src/after.md:11: only commands",
+    ])
+}
+
+#[test]
+fn a_step_that_is_not_rust_is_refused() -> Result {
+    let copy = Copy::new()?;
+    copy.replace("steps/03-headers/src/main.rs", "fn head(", "fn head((")?;
+    copy.expect_refusal(&["steps/03-headers/src/main.rs:"])
+}
+
+#[test]
+fn a_session_that_is_none_is_refused() -> Result {
+    let copy = Copy::new()?;
+    copy.replace("tests/sessions/hello.session", "@ 02-parse", "@ 2-parse")?;
+    copy.expect_refusal(&[
+        "hello.session:13: \"@ 2-parse-request-line\": expected a step",
+    ])
+}
+
+#[test]
+fn the_old_book_stays_when_the_new_one_does_not_build() -> Result {
+    let copy = Copy::new()?;
+    assert!(copy.book(&["build"]).output()?.status.success());
+    let old = copy.read("target/book/03-headers.html")?;
+    copy.replace("book/src/03-headers.md", "{{#diff head}}", "{{#diff heed}}")?;
+    assert_eq!(copy.book(&["build"]).output()?.status.code(), Some(1));
+    assert_eq!(copy.read("target/book/03-headers.html")?, old);
+    Ok(())
+}
+
+#[test]
+fn a_plain_mdbook_build_gives_the_same_book() -> Result {
+    let copy = Copy::new()?;
+    assert!(copy.book(&["build"]).output()?.status.success());
+    let built = copy.path("target/book");
+    fs::rename(&built, copy.path("target/ours"))?;
+    // As mdBook does it, with the preprocessor as a command of its own.
+    let mut plain = MDBook::load(copy.path("book"))?;
+    plain.config.set("preprocessor.steps.command", format!("{BOOK} preprocess"))?;
+    MDBook::load_with_config(copy.path("book"), plain.config)?.build()?;
+    let mut count = 0;
+    for entry in fs::read_dir(&built)? {
+        let name = entry?.file_name().to_string_lossy().into_owned();
+        if name.ends_with(".html") {
+            let [plain, ours] = ["book", "ours"].map(|of| format!("target/{of}/{name}"));
+            assert!(copy.read(&plain)? == copy.read(&ours)?, "{name} differs");
+            count += 1;
+        }
+    }
+    assert!(count > 10, "only {count} pages");
+    Ok(())
+}
+
+#[test]
+fn a_port_in_use_is_said_to_be() -> Result {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let port = listener.local_addr()?.port();
+    let output = Copy::new()?.book(&["--port", &port.to_string()]).output()?;
+    let message = message(&output);
+    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert!(
+        message.contains(&format!("cannot listen on 127.0.0.1:{port}: ")),
+        "{message}"
+    );
+    assert!(message.contains("Try cargo book --port 0"), "{message}");
+    Ok(())
+}
+
+/// `cargo book`, until it is dropped.
+struct Served {
+    child: Child,
+    address: String,
+    errors: mpsc::Receiver<String>,
+}
+
+impl Served {
+    fn new(copy: &Copy) -> Result<Served> {
+        let mut command = copy.book(&["--port", "0"]);
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        let (sender, errors) = mpsc::channel();
+        let stderr = BufReader::new(stderr.ok_or("no errors")?);
+        thread::spawn(move || {
+            for line in stderr.lines().map_while(std::result::Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        let mut line = String::new();
+        BufReader::new(stdout.ok_or("no output")?).read_line(&mut line)?;
+        let address = line.trim_end().strip_prefix("The book is at http://");
+        let address = address.ok_or_else(|| format!("it says {line:?}"))?.to_string();
+        Ok(Served { child, address, errors })
+    }
+
+    fn get(&self, path: &str) -> Result<String> {
+        let mut stream = TcpStream::connect(&self.address)?;
+        let request =
+            format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes())?;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer)?;
+        Ok(answer)
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn it_is_served_and_built_again_at_each_change() -> Result {
+    let copy = Copy::new()?;
+    let served = Served::new(&copy)?;
+    assert!(served.get("/")?.contains("fetch('/build-after?0')"));
+    assert!(served.get("/steps/01-raw-socket/src/main.rs")?.contains("pub fn exchange"));
+    assert!(served.get("/../Cargo.toml")?.starts_with("HTTP/1.1 404"));
+    assert!(served.get("/steps/../book/book.toml")?.starts_with("HTTP/1.1 404"));
+
+    copy.replace("book/src/cover.md", "# From Socket to Server", "# A new title")?;
+    served.get("/build-after?0")?; // It answers when the new book is there.
+    assert!(served.get("/cover.html")?.contains("A new title</a></h1>"));
+
+    copy.replace("book/src/cover.md", "# A new title", "# Newer {{#size 99}}")?;
+    for line in &served.errors {
+        if line == "The book stays as it was." {
+            break;
+        }
+    }
+    assert!(served.get("/cover.html")?.contains("A new title</a></h1>"));
+    Ok(())
+}
