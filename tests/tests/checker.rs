@@ -1,0 +1,294 @@
+//! What the checker says of servers that we know.
+
+mod variants;
+
+use replayer::server::{build, root};
+use serde_json::Value;
+use std::error::Error;
+use std::net::TcpListener;
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+use std::{env, fs, thread};
+
+type Result<T = ()> = std::result::Result<T, Box<dyn Error>>;
+
+/// A server as The Rust Book's reader, or any tutorial's, might have it.
+const CLASSIC: &str = "
+import socket, sys
+server = socket.socket()
+server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+server.bind(('127.0.0.1', int(sys.argv[1])))
+server.listen()
+while True:
+    connection, _ = server.accept()
+    try:
+        if connection.recv(1024):
+            connection.sendall(b'HTTP/1.1 200 OK\\r\\n\\r\\nHello from Python!\\n')
+    except ConnectionError:
+        pass
+    connection.close()
+";
+
+fn checker(arguments: &[&str]) -> Result<Output> {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_checker"));
+    Ok(command.args(arguments).env_remove("RUST_BACKTRACE").output()?)
+}
+
+/// A port that is free, and stays so: it is below those that a system gives out by itself, and no
+/// other test here gets it.
+fn free_port() -> Result<u16> {
+    static NEXT: AtomicU16 = AtomicU16::new(20_000);
+    for _ in 0..10_000 {
+        let port = NEXT.fetch_add(1, Ordering::Relaxed);
+        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return Ok(port);
+        }
+    }
+    Err("no free port".into())
+}
+
+/// What the checker says, as JSON, of a server that takes its address as its last argument.
+fn check(command: &[&str], is_port: bool) -> Result<Value> {
+    let port = free_port()?;
+    let address = format!("127.0.0.1:{port}");
+    let last = if is_port { port.to_string() } else { address.clone() };
+    let mut arguments = vec!["--json", &address, "--"];
+    arguments.extend(command);
+    arguments.push(&last);
+    let output = checker(&arguments)?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(&said).map_err(|error| format!("{error}: {output:?}").into())
+}
+
+/// What it says of a session that failed.
+fn fault<'a>(result: &'a Value, session: &str) -> &'a str {
+    let failures = result["failures"].as_array().map_or(&[][..], Vec::as_slice);
+    let found = failures.iter().find(|failure| failure["session"] == session);
+    found.and_then(|failure| failure["what"].as_str()).unwrap_or("(passed)")
+}
+
+#[test]
+fn each_step_is_that_step_and_no_more() -> Result {
+    let steps = build()?;
+    thread::scope(|scope| {
+        let checks: Vec<_> = steps
+            .iter()
+            .map(|step| {
+                let binary = step.binary.to_string_lossy().into_owned();
+                let check =
+                    move || check(&[&binary], false).map_err(|error| error.to_string());
+                (&step.name, scope.spawn(check))
+            })
+            .collect();
+        for (name, check) in checks {
+            let result = check.join().map_err(|_| "a panic")??;
+            assert_eq!(result["step"], **name, "{result:#}");
+        }
+        Ok(())
+    })
+}
+
+/// Step 05 with a fault: what it is, the line, what is there instead, and what is said of it.
+const BROKEN: [(&str, &str, &str, &str, &str); 6] = [
+    (
+        "status",
+        "Status(404, \"Not",
+        "Status(403, \"Not",
+        "nowhere",
+        "The status is 403, and should be 404.",
+    ),
+    (
+        "length",
+        "content.len());",
+        "content.len() + 1);",
+        "hello",
+        "Content-Length says 297, but 296 bytes came.",
+    ),
+    (
+        "lf",
+        "{status}\\r\\n",
+        "{status}\\n",
+        "hello",
+        "A line of the head ends with LF alone.",
+    ),
+    (
+        "early",
+        "self.read_field_lines(reader)\n",
+        "Ok(())\n",
+        "enter_once",
+        "It answers too early: the request is not complete, or not its turn.",
+    ),
+    (
+        "blocks",
+        "thread::Builder::new().spawn(|| handle(stream))",
+        "io::Result::Ok(handle(stream))",
+        "silent",
+        "No answer within 2s.",
+    ),
+    (
+        "crashes",
+        "(Status::TEAPOT, TEXT, \"short and stout\\n\".to_string())",
+        "process::exit(3)",
+        "coffee",
+        "This conversation has ended the server, with exit code 3",
+    ),
+];
+
+#[test]
+fn a_broken_server_is_told_its_fault() -> Result {
+    let source =
+        fs::read_to_string(root().join("steps/05-thread-per-connection/src/main.rs"))?;
+    let mut binaries = Vec::new();
+    for (name, old, new, _, _) in BROKEN {
+        assert_eq!(source.matches(old).count(), 1, "{old:?}");
+        let source = source.replace(old, new);
+        binaries.push(variants::build(&format!("broken-{name}"), &source)?.0);
+    }
+    thread::scope(|scope| {
+        let checks: Vec<_> = binaries
+            .iter()
+            .map(|binary| {
+                let binary = binary.to_string_lossy();
+                scope.spawn(move || {
+                    check(&[&binary], false).map_err(|error| error.to_string())
+                })
+            })
+            .collect();
+        for (check, (name, _, _, session, what)) in checks.into_iter().zip(BROKEN) {
+            let result = check.join().map_err(|_| "a panic")??;
+            assert!(fault(&result, session).starts_with(what), "{name}: {result:#}");
+            assert_ne!(result["step"], "05-thread-per-connection", "{name}");
+        }
+        Ok(())
+    })
+}
+
+fn python() -> Result<&'static str> {
+    let found = Command::new("python3").arg("--version").output();
+    found.map_err(|_| "this test needs python3, which is not here")?;
+    Ok("python3")
+}
+
+#[test]
+fn the_classic_in_python_is_step_01() -> Result {
+    let result = check(&[python()?, "-c", CLASSIC], true)?;
+    assert_eq!(result["step"], "01-raw-socket", "{result:#}");
+    assert_eq!(result["next"], "02-parse-request-line");
+    let what = fault(&result, "half_a_line");
+    assert!(what.starts_with("It answers too early"), "{result:#}");
+    Ok(())
+}
+
+#[test]
+fn pythons_own_server_is_like_none_but_gets_counsel() -> Result {
+    let folder = env!("CARGO_TARGET_TMPDIR");
+    let command =
+        [python()?, "-m", "http.server", "--bind", "127.0.0.1", "--directory", folder];
+    let result = check(&command, true)?;
+    assert_eq!(result["step"], Value::Null, "{result:#}");
+    assert_eq!(fault(&result, "headers"), "The status is 404, and should be 200.");
+    assert_eq!(fault(&result, "version_0_9"), "This is not a status line.");
+    Ok(())
+}
+
+#[test]
+fn a_server_that_hangs_gets_a_verdict_in_time() -> Result {
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let address = listener.local_addr()?.to_string();
+    thread::spawn(move || {
+        let connections: Vec<_> = listener.incoming().collect();
+        drop(connections);
+    });
+    let start = Instant::now();
+    let output = checker(&[&address])?;
+    assert!(start.elapsed() < Duration::from_secs(60), "{:?}", start.elapsed());
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("No answer within 2s."), "{said}");
+    assert!(said.contains("Not played: too many without an answer."), "{said}");
+    Ok(())
+}
+
+#[test]
+fn a_failure_is_told_as_a_teacher_would() -> Result {
+    let step = &build()?[2];
+    let address = format!("127.0.0.1:{}", free_port()?);
+    let binary = step.binary.to_string_lossy();
+    let output = checker(&[
+        "--session",
+        "no_colon",
+        "--step",
+        "04",
+        &address,
+        "--",
+        &binary,
+        &address,
+    ])?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    for text in [
+        "A header without a colon (no_colon)",
+        "    > Host localhost\n",
+        "It closes without an answer.",
+        "    expected  HTTP/1.1 400 Bad Request\\r\\n\n    came      (closed)\n              ^",
+        "The rule:  RFC 9112, section 5.1: ",
+        "The book:  Step 04: status codes, “From error to answer” (book/src/04-status-codes.md)",
+        "Again:     printf 'GET /headers HTTP/1.1\\r\\nHost localhost\\r\\n\\r\\n' | curl",
+    ] {
+        assert!(said.contains(text), "{text:?} is not in:\n{said}");
+    }
+    Ok(())
+}
+
+#[test]
+fn junit_has_a_suite_for_each_step() -> Result {
+    let step = &build()?[4];
+    let address = format!("127.0.0.1:{}", free_port()?);
+    let file = Path::new(env!("CARGO_TARGET_TMPDIR")).join("junit.xml");
+    let path = file.to_string_lossy();
+    let binary = step.binary.to_string_lossy();
+    let output =
+        checker(&["--exact", "--junit", &path, &address, "--", &binary, &address])?;
+    assert_eq!(output.status.code(), Some(0), "{output:?}");
+    let xml = fs::read_to_string(&file)?;
+    assert!(xml.contains("<testsuite name=\"05-thread-per-connection\""), "{xml}");
+    assert!(xml.contains("<testcase name=\"no_colon\""), "{xml}");
+    Ok(())
+}
+
+#[test]
+fn what_cannot_be_checked_is_said_in_a_line() -> Result {
+    let taken = TcpListener::bind("127.0.0.1:0")?;
+    let taken = taken.local_addr()?.to_string();
+    let free = format!("127.0.0.1:{}", free_port()?);
+    for (arguments, report) in [
+        (vec!["--", "no-such-server"], "no-such-server does not listen on 127.0.0.1:"),
+        (vec!["--", "false"], "it ended with exit code 1"),
+        (
+            vec!["--", "sh", "-c", "echo wrong turn >&2; exit 4"],
+            "exit code 4: wrong turn",
+        ),
+        (vec![], "Nothing listens on 127.0.0.1:"),
+        (vec!["--step", "09"], "There is no step 09, only 01-raw-socket, 02-"),
+        (vec!["--session", "no-such-session"], "There is no session no-such-session."),
+    ] {
+        let output = checker(&[&[free.as_str()], &arguments[..]].concat())?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {said}");
+        assert!(
+            said.contains(report) && said.lines().count() <= 2,
+            "{arguments:?}: {said}"
+        );
+    }
+    for (address, report) in
+        [("nonsense", "\"nonsense\" is not an address"), (&taken, "Something listens on")]
+    {
+        let output = checker(&[address, "--", "true"])?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(2), "{address}: {said}");
+        assert!(said.contains(report) && said.lines().count() <= 2, "{address}: {said}");
+    }
+    Ok(())
+}
