@@ -7,6 +7,7 @@
 #   scripts/telnet-demo.sh 03 headers      one session, to one step
 #
 #   --pause   waits for Enter between sessions
+#   --predict asks what will be answered, and waits for Enter, before each answer
 #   --fast    types at once
 #   --list    lists the sessions
 #   --with telnet|nc|bash   plays with this, instead of the first of them that is there
@@ -22,7 +23,7 @@ readonly sessions=tests/sessions
 
 usage() {
   echo "$1" >&2
-  echo "Usage: scripts/telnet-demo.sh [--pause] [--fast] [--list] [--with telnet|nc|bash]" \
+  echo "Usage: scripts/telnet-demo.sh [--pause] [--predict] [--fast] [--list] [--with telnet|nc|bash]" \
     "[STEP...] [SESSION...]" >&2
   exit 2
 }
@@ -39,10 +40,11 @@ list() {
 
 all_steps=()
 for folder in steps/*/; do all_steps+=("$(basename "$folder")"); done
-steps=() names=() pause='' fast='' with='' note=''
+steps=() names=() pause='' predict='' fast='' with='' note=''
 while [ $# -gt 0 ]; do
   case $1 in
     --pause) pause=1 ;;
+    --predict) predict=1 ;;
     --fast) fast=1 ;;
     --list) list; exit ;;
     -h | --help) sed -n '2,/^$/s/^# \{0,1\}//p' scripts/telnet-demo.sh; exit ;;
@@ -198,8 +200,14 @@ choose() { # NAME
 # Sends a text in which escapes stand for bytes. Telnet makes CRLF of a line feed.
 send() { # TEXT
   local text=$1
+  if [ "$how" = bash ]; then
+    { printf '%b' "$text" >&"$in"; } 2>/dev/null
+    return
+  fi
   [ "$how" = telnet ] && text=${text//'\r\n'/'\n'}
-  { printf '%b' "$text" >&"$in"; } 2>/dev/null
+  # In one piece: bash's own printf would hand over line by line, and step 02 might have answered
+  # and closed before the last.
+  { env printf '%b' "$text" >&"$in"; } 2>/dev/null
 }
 
 # Sends a text many times.
@@ -212,6 +220,14 @@ send_many() { # TEXT COUNT
 }
 
 # Whether the client may still type: a telnet leaves when the server closes.
+is_open() { # NAME
+  local known
+  for known in ${clients[@]+"${clients[@]}"}; do
+    [ "$known" != "$1" ] || return 0
+  done
+  return 1
+}
+
 is_there() { [ -z "${pids[client]}" ] || kill -0 "${pids[client]}" 2>/dev/null; }
 
 # Closes the writing side, and when it must be gone at once, the reading side too.
@@ -220,6 +236,17 @@ close_client() { # now|later
   [ "$1" = now ] || return
   eval "exec $out<&-"
   [ -z "${pids[client]}" ] || kill "${pids[client]}" 2>/dev/null
+}
+
+# With --predict, asks the class, before the last line is sent that an answer follows.
+ask() { # STEP NAME NEXT_LINE
+  case $3 in
+    "$2<"* | "$2* silence" | "$2* server closes") ;;
+    *) return ;;
+  esac
+  [ -n "$predict" ] || return
+  show '?' "$bold" "What will $1 do? Answer, wait, close? (Enter)"
+  read -r _ || true
 }
 
 # Compares a line that comes with the expected one.
@@ -296,7 +323,7 @@ choose_how() { # LINES
 
 play() { # STEP SESSION
   local lines=() line index name rest kind batch='' next count text
-  local mark lossy='' lost='' how
+  local mark lossy='' lost='' how later
   text=$(lines_for "$1" "$2")
   while IFS= read -r line; do lines+=("$line"); done <<<"$text"
   show '==' "$bold" "$1: $(title "$2")"
@@ -315,15 +342,21 @@ play() { # STEP SESSION
     rest=${rest# }
     mark=$name$kind
     next=${lines[index + 1]:-}
-    choose "$name"
+    # With a question, a client connects after it: step 05 has no patience with classes.
+    later=''
+    if [ -n "$predict" ] && [ "$kind" = '>' ] && ! is_open "$name"; then later=1; fi
+    [ -n "$later" ] || choose "$name"
     case $kind in
       '>')
-        is_there || continue # The server has answered, and closed.
+        [ -n "$later" ] || is_there || continue # The server has answered, and closed.
         show_typing "$mark" "${rest%\\}"
         case $rest in *\\) batch+=${rest%\\} ;; *) batch+=$rest'\r\n' ;; esac
-        case $fast$next in
+        # Typed at once, or with a question before the answer, the lines are sent together.
+        case ${fast:-$predict}$next in
           "1$mark"*) ;;
           *)
+            ask "$1" "$name" "$next"
+            choose "$name"
             send "$batch"
             batch=''
             nap 0.4
@@ -341,6 +374,7 @@ play() { # STEP SESSION
             rest=${rest#client sends } rest=${rest% times}
             count=${rest##* } text=${rest% *}
             show "$mark" "$yellow" "$count times: $text"
+            ask "$1" "$name" "$next"
             send_many "$text" "$count"
             ;;
           'client closes' | 'client resets')
