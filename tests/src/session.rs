@@ -417,8 +417,8 @@ pub fn render(lines: &[Line]) -> String {
 /// What was sent, as a line, or as `* client sends` when it is a long repetition.
 fn render_sent(bytes: &[u8]) -> (char, String) {
     let period = (1..=bytes.len().min(100)).find(|&size| {
-        bytes.len().is_multiple_of(size)
-            && bytes.chunks(size).all(|part| *part == bytes[..size])
+        // A text that repeats is the same when it is shifted.
+        bytes.len().is_multiple_of(size) && bytes[size..] == bytes[..bytes.len() - size]
     });
     if let Some(size) = period.filter(|size| bytes.len() / size >= 100) {
         let times = bytes.len() / size;

@@ -10,7 +10,7 @@ use replayer::exercise::{self, Exercise};
 use replayer::session::{Session, read_all};
 use serde::Deserialize;
 use similar::ChangeTag;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
@@ -28,8 +28,8 @@ pub struct Directives {
     pub repository: String,
     /// For each step, which parts of its diff its own chapter shows.
     shown: Vec<HashSet<usize>>,
-    /// Where each session is shown first.
-    places: HashMap<String, String>,
+    /// Where each session is shown first, in the order of the chapters.
+    places: IndexMap<String, String>,
     /// How long the parts of the chapters take, from their front matter: the chapter's name, the
     /// part's heading, and minutes.
     minutes: Vec<(String, String, u32)>,
@@ -77,8 +77,11 @@ impl Directives {
     /// is typed by hand.
     pub fn replace(&mut self, book: &mut Book) -> Result<String> {
         book.for_each_chapter_mut(|chapter| self.read_front_matter(chapter));
-        book.for_each_chapter_mut(|chapter| self.replace_in(chapter, false));
-        book.for_each_chapter_mut(|chapter| self.replace_in(chapter, true));
+        // Once to find out where each session is shown, and then again, to link to it.
+        let known = self.problems.len();
+        book.clone().for_each_chapter_mut(|chapter| self.replace_in(chapter));
+        self.problems.truncate(known);
+        book.for_each_chapter_mut(|chapter| self.replace_in(chapter));
         let (shown, all) = self.coverage();
         for session in &self.sessions {
             if !self.places.contains_key(&session.name) {
@@ -172,17 +175,22 @@ impl Directives {
         Ok(page::plan(time, &rows, sum))
     }
 
-    /// Replaces the directives of a chapter: at last, those that need to know all the others.
-    fn replace_in(&mut self, chapter: &mut Chapter, last: bool) {
+    /// Replaces the directives of a chapter.
+    fn replace_in(&mut self, chapter: &mut Chapter) {
         let Some(path) = chapter.path.clone() else { return };
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let own = self.steps.iter().position(|step| step.name == stem);
         let page = path.with_extension("html").to_string_lossy().into_owned();
-        #[allow(clippy::unwrap_used)] // The pattern is a literal.
-        let pattern = Regex::new(r"\{\{#([a-z]+) *([^}]*?)\}\}").unwrap();
+        #[allow(clippy::unwrap_used)] // The patterns are literals.
+        let [pattern, comment] = [r"\{\{#([a-z]+) *([^}]*?)\}\}", "(?s)<!--.*?-->"]
+            .map(|pattern| Regex::new(pattern).unwrap());
+        // Nobody sees what is in a comment. Its lines are kept, to be counted.
+        let content = comment.replace_all(&chapter.content, |found: &Captures| {
+            "\n".repeat(found[0].matches('\n').count())
+        });
         let mut text = String::new();
         let mut is_code = false;
-        for (index, line) in chapter.content.lines().enumerate() {
+        for (index, line) in content.lines().enumerate() {
             let place = format!("book/src/{}:{}", path.display(), index + 1);
             let fence = line.trim_start(); // It may stand in a list.
             if let Some(language) =
@@ -195,11 +203,11 @@ impl Directives {
                 }
                 is_code = !is_code;
             }
+            if pattern.replace_all(line, "").contains("{{") {
+                self.problems.push(format!("{place}: what is this {{{{ for? {line}"));
+            }
             let line = pattern.replace_all(line, |found: &Captures| {
                 let (name, argument) = (&found[1], found[2].trim());
-                if !last && ["see", "sessions"].contains(&name) {
-                    return found[0].to_string();
-                }
                 let text = self.replacement(name, argument, own, &page);
                 // In a list, a block is indented like the directive that it comes from.
                 let indent = &line[..line.len() - line.trim_start().len()];
@@ -209,9 +217,6 @@ impl Directives {
                     String::new()
                 })
             });
-            if last && line.contains("{{") {
-                self.problems.push(format!("{place}: what is this {{{{ for? {line}"));
-            }
             text += &line.replace("](../../", &format!("]({}", self.repository));
             text.push('\n');
         }
@@ -283,7 +288,12 @@ impl Directives {
                 let parts = self.parts(chapter, argument)?;
                 parts.iter().map(|part| part.2).sum::<u32>().to_string()
             }
-            "sessions" => page::table(&self.sessions, &self.steps, &self.places),
+            "sessions" => {
+                // In the order in which the book comes to them.
+                let mut sessions: Vec<_> = self.sessions.iter().collect();
+                sessions.sort_by_key(|session| self.places.get_index_of(&session.name));
+                page::table(&sessions, &self.steps, &self.places)
+            }
             "see" => {
                 self.session(what)?;
                 let place = self.places.get(what).context("it is in no chapter")?;
@@ -301,7 +311,10 @@ impl Directives {
                 let (first, last) = (lines.start + 1, lines.end);
                 let path = &step.files[file].path;
                 let repository = &self.repository;
-                format!("[`{what}`, line {first}]({repository}{path}#L{first}-L{last})")
+                let number = step.number();
+                format!(
+                    "[`{what}`]({repository}{path}#L{first}-L{last}) ({number}, line {first})"
+                )
             }
             _ => bail!(
                 "expected one of diff, session, more, exercise, sessions, see, lines, size, value, at, \
@@ -370,9 +383,10 @@ impl Directives {
         // A step's own chapter says more about it than the cover.
         let is_step =
             |place: &str| place.starts_with(|first: char| first.is_ascii_digit());
-        let place = self.places.entry(name.to_string()).or_default();
-        if place.is_empty() || (is_step(page) && !is_step(place)) {
-            *place = format!("{page}#{id}");
+        let known = self.places.get(name);
+        if known.is_none_or(|place| is_step(page) && !is_step(place)) {
+            self.places.shift_remove(name);
+            self.places.insert(name.to_string(), format!("{page}#{id}"));
         }
         Ok(text)
     }

@@ -1,6 +1,7 @@
 //! Colours Rust.
 
 use anyhow::{Context, Result};
+use std::sync::LazyLock;
 use tree_sitter_highlight::{HighlightConfiguration, Highlighter, HtmlRenderer};
 
 /// What tree-sitter calls the parts of speech that get a colour, and our class for each: of
@@ -19,22 +20,29 @@ const CLASSES: [(&str, &str); 11] = [
     ("variable.builtin", "k"),
 ];
 
-/// The lines of a Rust file in HTML, without their ends.
-///
-/// # Errors
-/// When the highlighter fails.
-pub fn rust(source: &str) -> Result<Vec<String>> {
+/// Made once: it takes longer than to colour a file.
+static CONFIGURATION: LazyLock<Option<HighlightConfiguration>> = LazyLock::new(|| {
     let mut configuration = HighlightConfiguration::new(
         tree_sitter_rust::LANGUAGE.into(),
         "rust",
         tree_sitter_rust::HIGHLIGHTS_QUERY,
         "",
         "",
-    )?;
+    )
+    .ok()?;
     configuration.configure(&CLASSES.map(|(name, _)| name));
+    Some(configuration)
+});
+
+/// The lines of a Rust file in HTML, without their ends.
+///
+/// # Errors
+/// When the highlighter fails.
+pub fn rust(source: &str) -> Result<Vec<String>> {
+    let configuration = CONFIGURATION.as_ref().context("tree-sitter cannot read Rust")?;
     let mut highlighter = Highlighter::new();
     let events =
-        highlighter.highlight(&configuration, source.as_bytes(), None, None, |_| None)?;
+        highlighter.highlight(configuration, source.as_bytes(), None, None, |_| None)?;
     let mut renderer = HtmlRenderer::new();
     renderer.render(events, source.as_bytes(), &|highlight, attributes| {
         let class = CLASSES.get(highlight.0).map_or("", |(_, class)| class);

@@ -13,9 +13,12 @@ use directives::Directives;
 use mdbook_driver::MDBook;
 use mdbook_html::HtmlHandlebars;
 use mdbook_preprocessor::book::Book;
+use mdbook_preprocessor::config::Config;
 use mdbook_preprocessor::{Preprocessor, PreprocessorContext, parse_input};
+use mdbook_renderer::{RenderContext, Renderer};
 use std::path::{Path, PathBuf};
-use std::{env, io, process};
+use std::{env, fs, io, process};
+use tempfile::TempDir;
 
 /// Builds the book, serves it on this machine, and builds it again at each change.
 #[derive(Parser)]
@@ -56,7 +59,7 @@ fn run(arguments: &Arguments) -> Result<()> {
             Ok(())
         }
         Some(Command::Check) => {
-            load(&root()?)?.preprocess_book(&HtmlHandlebars::new())?;
+            eprintln!("{}", render(&root()?)?.counted);
             Ok(())
         }
         Some(Command::Preprocess { question: Some(_), renderer }) => {
@@ -85,18 +88,61 @@ fn root() -> Result<PathBuf> {
 /// # Errors
 /// Says what is wrong with the book. What was in the folder stays there.
 fn build(root: &Path) -> Result<PathBuf> {
-    let book = load(root)?;
-    book.build()?;
-    Ok(book.build_dir_for("html").canonicalize()?)
+    let Rendered { folder, place, counted } = render(root)?;
+    if place.exists() {
+        fs::rename(&place, folder.path().join("old"))?;
+    }
+    fs::rename(folder.path().join("book"), &place)?;
+    eprintln!("{counted}");
+    Ok(place.canonicalize()?)
 }
 
-fn load(root: &Path) -> Result<MDBook> {
+/// The book, rendered and checked, but not in its place yet.
+struct Rendered {
+    /// It has the book, in `book`, and is gone when this is dropped.
+    folder: TempDir,
+    /// Where the book belongs.
+    place: PathBuf,
+    /// What there is in it, in words.
+    counted: String,
+}
+
+/// Renders the book, and checks it.
+///
+/// # Errors
+/// Says what is wrong with the book.
+fn render(root: &Path) -> Result<Rendered> {
     let mut book = MDBook::load(root.join("book"))?;
-    book.with_preprocessor(Steps);
-    Ok(book)
+    let place = book.build_dir_for("html");
+    let target = place.parent().context("the book belongs into a folder")?;
+    fs::create_dir_all(target)?;
+    let folder = tempfile::Builder::new().prefix("book-").tempdir_in(target)?;
+    let new = folder.path().join("book");
+    let counted = make(&book.root, &book.config, &mut book.book, &new)?;
+    Ok(Rendered { folder, place, counted })
 }
 
-/// The preprocessor that `book.toml` names.
+/// Replaces the directives of a book, renders it into a folder, and checks it. Returns what there
+/// is in it, in words.
+fn make(
+    book_root: &Path,
+    config: &Config,
+    book: &mut Book,
+    folder: &Path,
+) -> Result<String> {
+    let root = book_root.join("..");
+    let url: Option<String> = config.get("output.html.git-repository-url")?;
+    // The book is two folders deep, in `target`, as its text is, in `book`.
+    let repository = url.map_or("../../".into(), |url| format!("{url}/blob/HEAD/"));
+    let counted = Directives::read(&root, repository.clone())?.replace(book)?;
+    let context = RenderContext::new(book_root, book.clone(), config.clone(), folder);
+    HtmlHandlebars::new().render(&context)?;
+    let links = check::links(folder, &root, &repository)?;
+    Ok(format!("{counted}, {links} links"))
+}
+
+/// The preprocessor that `book.toml` names. A plain `mdbook build` renders the book after it, and
+/// would replace the old one whatever is wrong: so it is rendered here, too, and checked.
 struct Steps;
 
 impl Preprocessor for Steps {
@@ -105,13 +151,10 @@ impl Preprocessor for Steps {
     }
 
     fn run(&self, context: &PreprocessorContext, mut book: Book) -> Result<Book> {
-        let root = context.root.join("..");
-        let url: Option<String> = context.config.get("output.html.git-repository-url")?;
-        // The book is two folders deep, in `target`, as its text is, in `book`.
-        let repository = url.map_or("../../".into(), |url| format!("{url}/blob/HEAD/"));
-        let counted = Directives::read(&root, repository.clone())?.replace(&mut book)?;
-        let links = check::links(context, &book, &root, &repository)?;
-        eprintln!("{counted}, {links} links");
+        let mut config = context.config.clone();
+        config.set("output.html.search.enable", false)?; // It takes time.
+        let folder = tempfile::tempdir()?;
+        eprintln!("{}", make(&context.root, &config, &mut book, folder.path())?);
         Ok(book)
     }
 }

@@ -3,9 +3,9 @@
 
 use crate::highlight::escape;
 use crate::steps::{Part, Row, Step, changes};
+use indexmap::IndexMap;
 use replayer::session::{Event, Line, Session, render};
 use similar::ChangeTag;
-use std::collections::HashMap;
 use std::fmt::Write;
 
 /// How many unchanged lines stay in sight beside a changed one.
@@ -259,9 +259,9 @@ fn clients(lines: &[Line]) -> Vec<String> {
 
 /// All sessions and what each step answers.
 pub fn table(
-    sessions: &[Session],
+    sessions: &[&Session],
     steps: &[Step],
-    places: &HashMap<String, String>,
+    places: &IndexMap<String, String>,
 ) -> String {
     let mut html = "<div class=\"table-wrapper\" tabindex=\"0\" role=\"group\" \
                     aria-label=\"All sessions\">\n<table class=\"sessions\">\n<thead><tr>\

@@ -69,7 +69,10 @@ impl Step {
     pub fn read_all(root: &Path) -> Result<Vec<Step>> {
         let mut names = Vec::new();
         for entry in fs::read_dir(root.join("steps")).context("there are no steps")? {
-            names.push(entry?.file_name().to_string_lossy().into_owned());
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                names.push(entry.file_name().to_string_lossy().into_owned());
+            }
         }
         names.sort();
         names.into_iter().map(|name| Step::read(root, name)).collect()
@@ -163,8 +166,10 @@ impl Step {
             let start = parts.len();
             diff_pieces(before, new, index, &mut parts);
             let Some(old) = before else { continue };
-            let texts = [old, new].map(|file| file.lines.join("\n"));
-            let least = TextDiff::from_lines(&texts[0], &texts[1]);
+            let lines = [old, new].map(|file| -> Vec<&str> {
+                file.lines.iter().map(String::as_str).collect()
+            });
+            let least = TextDiff::from_slices(&lines[0], &lines[1]);
             let least =
                 least.iter_all_changes().filter(|line| line.tag() != ChangeTag::Equal);
             let shown: usize =

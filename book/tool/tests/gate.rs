@@ -166,6 +166,41 @@ fn a_broken_link_is_refused() -> Result {
 }
 
 #[test]
+fn what_nobody_sees_does_not_count() -> Result {
+    let copy = Copy::new()?;
+    let chapter = "book/src/03-headers.md";
+    copy.replace(chapter, "{{#diff describe}}", "<!-- {{#diff describe}} -->")?;
+    copy.replace(chapter, "{{#session two_hosts}}", "<!--\n{{#session two_hosts}} -->")?;
+    copy.replace("book/src/04-status-codes.md", "two_hosts, ", "")?;
+    let expected =
+        ["\"describe\" has changed lines", "two_hosts.session is in no chapter"];
+    copy.expect_refusal(&expected)
+}
+
+#[test]
+fn braces_and_wrong_links_are_found_on_the_pages() -> Result {
+    let copy = Copy::new()?;
+    copy.replace("book/src/SUMMARY.md", "[Glossary]", "[Glossary {{x}}]")?;
+    let (after, text) = ("book/src/after.md", copy.read("book/src/after.md")?);
+    let links = "<a href=\"nowhere.html\" id=\"here\">x</a> <a id=\"there\" href=\"after.html\">x</a>";
+    fs::write(copy.path(after), format!("{text}\n{links} [x](#there)\n"))?;
+    copy.expect_refusal(&["glossary.html: a {{ is left", "the link nowhere.html leads"])?;
+    let output = copy.book(&["check"]).output()?;
+    assert!(!message(&output).contains("#there"));
+    Ok(())
+}
+
+#[test]
+fn a_line_at_the_end_of_a_file_is_one_changed_line() -> Result {
+    let copy = Copy::new()?;
+    let manifest = "steps/05-thread-per-connection/Cargo.toml";
+    fs::write(copy.path(manifest), copy.read(manifest)? + "# a comment\n")?;
+    let output = copy.book(&["check"]).output()?;
+    assert!(output.status.success(), "{}", message(&output));
+    Ok(())
+}
+
+#[test]
 fn a_session_that_no_chapter_shows_is_refused() -> Result {
     let copy = Copy::new()?;
     let text = copy.read("tests/sessions/hello.session")?;
@@ -183,8 +218,10 @@ fn a_directive_that_is_wrong_is_refused_with_its_line() -> Result {
     let chapter = "book/src/01-raw-socket.md";
     let text = copy.read(chapter)?;
     let wrong = "{{#session hallo}} {{#session 09: hello}} {{#value SIZE}} {{#dif main}} {{oops}}";
-    fs::write(copy.path(chapter), format!("{wrong}\n{text}"))?;
+    let lines = text.lines().count();
+    fs::write(copy.path(chapter), format!("{wrong}\n{text}{{{{#see nosuch}}}}\n"))?;
     copy.expect_refusal(&[
+        &format!("book/src/01-raw-socket.md:{}: {{{{#see nosuch}}}}: there is no", lines + 2),
         "book/src/01-raw-socket.md:1: {{#session hallo}}: there is no session \"hallo\", only ",
         "{{#session 09: hello}}: there is no step 09, only 01, 02, 03, 04, 05",
         "{{#value SIZE}}: 01-raw-socket has no constant SIZE, only READ_SIZE",
@@ -316,6 +353,19 @@ impl Served {
         Ok(Served { child, address, errors })
     }
 
+    /// Waits until it says this.
+    fn wait_for(&self, text: &str) {
+        assert!(self.errors.iter().any(|line| line.contains(text)), "it has ended");
+    }
+
+    /// Waits for builds until the cover shows this.
+    fn wait_for_cover(&self, text: &str) -> Result {
+        while !self.get("/cover.html")?.contains(text) {
+            self.wait_for("changed lines shown");
+        }
+        Ok(())
+    }
+
     fn get(&self, path: &str) -> Result<String> {
         let mut stream = TcpStream::connect(&self.address)?;
         let request =
@@ -338,21 +388,27 @@ impl Drop for Served {
 fn it_is_served_and_built_again_at_each_change() -> Result {
     let copy = Copy::new()?;
     let served = Served::new(&copy)?;
-    assert!(served.get("/")?.contains("fetch('/build-after?0')"));
+    assert!(served.get("/")?.contains("livereload"));
     assert!(served.get("/steps/01-raw-socket/src/main.rs")?.contains("pub fn exchange"));
-    assert!(served.get("/../Cargo.toml")?.starts_with("HTTP/1.1 404"));
-    assert!(served.get("/steps/../book/book.toml")?.starts_with("HTTP/1.1 404"));
+    assert!(served.get("/nowhere.html")?.contains("Document not found"));
+    for path in ["/nowhere.html", "/../Cargo.toml", "/steps/../book/book.toml"] {
+        assert!(served.get(path)?.starts_with("HTTP/1.1 404"), "{path}");
+    }
 
     copy.replace("book/src/cover.md", "# From Socket to Server", "# A new title")?;
-    served.get("/build-after?0")?; // It answers when the new book is there.
-    assert!(served.get("/cover.html")?.contains("A new title</a></h1>"));
+    served.wait_for_cover("A new title</a></h1>")?;
+
+    // As an editor does that writes a new file and gives it the old one's name.
+    for title in ["Second edition", "Third edition"] {
+        let text = copy.read("book/book.toml")?;
+        let new = text.replacen("title = \"", &format!("title = \"{title} "), 1);
+        fs::write(copy.path("book/new.toml"), new)?;
+        fs::rename(copy.path("book/new.toml"), copy.path("book/book.toml"))?;
+        served.wait_for_cover(title)?;
+    }
 
     copy.replace("book/src/cover.md", "# A new title", "# Newer {{#size 99}}")?;
-    for line in &served.errors {
-        if line == "The book stays as it was." {
-            break;
-        }
-    }
+    served.wait_for("The book stays as it was.");
     assert!(served.get("/cover.html")?.contains("A new title</a></h1>"));
     Ok(())
 }
