@@ -87,7 +87,7 @@ def test_weight(page):
     """Whoever opens a page waits for little."""
     sizes = page.evaluate(
         """() => performance.getEntries()
-            .filter(entry => entry.decodedBodySize && !/searchindex|favicon/.test(entry.name))
+            .filter(entry => entry.decodedBodySize && !/searchindex/.test(entry.name))
             .map(entry => [entry.decodedBodySize, entry.name])"""
     )
     listed = "\n".join(f"{size:8} {name}" for size, name in sorted(sizes, reverse=True))
@@ -97,14 +97,15 @@ def test_weight(page):
 @pytest.mark.parametrize("theme", THEMES)
 @pytest.mark.parametrize("width", WIDTHS)
 def test_width(page, width, theme):
-    """Only code and tables scroll sideways, and pictures are not cut off."""
+    """Only code scrolls sideways, and pictures are not cut off."""
     show(page, theme, width)
     fold(page, "details", True)
     too_wide = page.evaluate(
         """() => {
-            const scrolls = '.listing, .listing *, .table-wrapper, pre, pre code, .spoken';
+            const scrolls = '.listing, .listing *, pre, pre code, .spoken';
+            const inList = 'ol:has(.solution), li:has(.solution), .solution';
             const boxes = document.querySelectorAll(
-                `html, .content, main, main :not(${scrolls}, svg *)`);
+                `html, .content, main, main :not(${scrolls}, ${inList}, svg *)`);
             const right = e => Math.floor(e.getBoundingClientRect().right);
             return [
                 ...[...boxes].filter(e => e.clientWidth && e.scrollWidth > e.clientWidth),
@@ -116,6 +117,16 @@ def test_width(page, width, theme):
     assert not too_wide, "These do not fit:\n" + "\n".join(too_wide)
 
 
+def complaints(page, rules):
+    """What axe finds to mend."""
+    page.evaluate(AXE_SCRIPT)
+    found = page.evaluate(
+        "rules => axe.run('main', { runOnly: rules, resultTypes: ['violations'] })", rules
+    )
+    nodes = [node for rule in found["violations"] for node in rule["nodes"]]
+    return "\n".join(f"{node['html']}\n{node['failureSummary']}" for node in nodes)
+
+
 @pytest.mark.parametrize("theme", THEMES)
 def test_accessibility(page, theme):
     """axe finds nothing to mend, in folded code neither."""
@@ -123,15 +134,23 @@ def test_accessibility(page, theme):
     fold(page, "details", True)
     # What is in there stands above, too. It takes so long that it is looked at in one theme.
     fold(page, "details.whole", theme == THEMES[0])
-    page.evaluate(AXE_SCRIPT)
-    found = page.evaluate(
-        """() => axe.run('main', {
-            runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'],
-            resultTypes: ['violations'],
-        })"""
-    )
-    nodes = [node for rule in found["violations"] for node in rule["nodes"]]
-    assert not nodes, "\n".join(f"{node['html']}\n{node['failureSummary']}" for node in nodes)
+    rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+    assert not complaints(page, rules)
+
+
+def test_print(page):
+    """On paper a dark theme is a light one, and what is folded is there to be read."""
+    show(page, "navy", 1024)
+    fold(page, "details", False)
+    page.emulate_media(media="print")
+    try:
+        assert not complaints(page, ["color-contrast"])
+        ground = "getComputedStyle(document.documentElement).backgroundColor"
+        assert page.evaluate(ground) == "rgb(255, 255, 255)"
+        for session in page.locator("details.session .conversation").all():
+            assert session.bounding_box()["height"] > 10
+    finally:
+        page.emulate_media(media="screen")
 
 
 def test_spoken(page):
@@ -173,7 +192,8 @@ def test_copy_command(page):
     """The button of a session copies the command that replays it."""
     fold(page, "details.session", True)
     for session in page.locator(".session:has(.command:visible)").all():
-        name, _, step = session.get_attribute("id").rpartition("-")
+        place = session.get_attribute("id") or session.locator("[id]").get_attribute("id")
+        name, _, step = place.rpartition("-")
         command = f"scripts/telnet-demo.sh {step} {name}"
         if not name:  # An exercise's goal.
             command = f"cargo how-far --session {step}"
@@ -214,15 +234,27 @@ def test_keyboard(browser, book, what):
     page.close()
 
 
+@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("chapter", CHAPTERS)
-def test_without_scripts(browser, book, chapter):
-    """Without JavaScript, all that is not folded is there to be read."""
-    page = browser.new_page(base_url=book, java_script_enabled=False)
+def test_without_scripts(browser, book, chapter, scheme):
+    """Without JavaScript, all that is not folded is there, and can be read."""
+    page = browser.new_page(base_url=book, java_script_enabled=False, color_scheme=scheme)
     page.goto(f"/{chapter}.html")
     text = page.locator("main > p, main :is(h1, h2, h3, pre > *):not(details *)")
     assert text.count()
     hidden = "all => all.filter(e => !e.checkVisibility()).map(e => e.outerHTML)"
     assert not text.evaluate_all(hidden)
+    assert not complaints(page, ["color-contrast"])
+    page.close()
+
+
+def test_unfold(browser, book):
+    """A link to a conversation that is folded unfolds it."""
+    page = browser.new_page(base_url=book)
+    page.goto("/sessions.html")
+    page.get_by_role("link", name="A version too new").click()
+    page.wait_for_url("**/0*.html#version_2-*")
+    expect(page.locator(page.url[page.url.index("#"):])).to_be_in_viewport()
     page.close()
 
 

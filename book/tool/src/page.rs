@@ -235,9 +235,10 @@ fn conversation(
     );
     let caption = format!("step {number}, <a href=\"{link}\">{name}.session</a>");
     if is_folded {
+        // A link to what is inside unfolds it.
         return format!(
-            "<details class=\"session\" id=\"{id}\">\n<summary>{title}</summary>\n\
-             <p class=\"caption\">{caption}</p>\n{body}</details>\n"
+            "<details class=\"session\">\n<summary>{title}</summary>\n\
+             <p class=\"caption\" id=\"{id}\">{caption}</p>\n{body}</details>\n"
         );
     }
     format!(
@@ -291,7 +292,8 @@ pub fn table(
                 .join("; ");
             let is_changed = !last.is_empty() && lines != last;
             let cell = if is_changed { format!("<em>{text}</em>") } else { text };
-            let _ = write!(html, "<td>{cell}</td>");
+            let number = step.number();
+            let _ = write!(html, "<td data-step=\"{number}\">{cell}</td>");
             last = lines;
         }
         html += "</tr>\n";
