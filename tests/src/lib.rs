@@ -10,8 +10,6 @@ pub mod exercise;
 pub mod guide;
 pub mod judge;
 pub mod replay;
-#[cfg(unix)]
 pub mod server;
 pub mod session;
-#[cfg(unix)]
 pub mod subject;

@@ -3,7 +3,6 @@
 use anyhow::{Context, Result, ensure};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, mpsc};
@@ -99,12 +98,15 @@ impl Server {
         let outer =
             "sh -c \"$0\" \"$1\" 2>&1 & server=$!; cat >/dev/null; kill $server; wait";
         let inner = format!("echo $$; {limits} exec \"$0\" 127.0.0.1:0");
-        let mut shell = Command::new("sh")
+        let mut command = Command::new("sh");
+        // Ctrl-C is for the tests alone: the pipe's end tells the shell.
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let mut shell = command
             .args(["-c", outer, &inner])
             .arg(&step.binary)
             .env("NO_COLOR", "1")
             .env_remove("RUST_BACKTRACE")
-            .process_group(0) // Ctrl-C is for the tests alone: the pipe's end tells the shell.
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::null())

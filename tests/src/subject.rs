@@ -4,7 +4,6 @@ use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
 use std::io::{self, Read};
 use std::net::{SocketAddr, TcpStream};
-use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread;
@@ -67,10 +66,12 @@ impl Subject {
         let guarded = "exec 3<&0; \
             { cat <&3 >/dev/null; trap '' TERM; kill 0; sleep 1; kill -9 0; } >/dev/null 2>&1 & \
             exec 3<&-; \"$@\" </dev/null";
-        let mut child = Command::new("sh")
+        let mut shell = Command::new("sh");
+        #[cfg(unix)]
+        std::os::unix::process::CommandExt::process_group(&mut shell, 0);
+        let mut child = shell
             .args(["-c", guarded, "sh"])
             .args(&self.command)
-            .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
@@ -130,10 +131,13 @@ impl Subject {
         !self.command.is_empty()
     }
 
-    /// The exit code of the command, if it ends within a time.
+    /// The exit code of the command, if it ends within a time. One that is not ours tells none.
     pub fn ended(&mut self, time: Duration) -> Option<i32> {
         let deadline = Instant::now() + time;
-        let child = self.child.as_mut()?;
+        let Some(child) = self.child.as_mut() else {
+            thread::sleep(time);
+            return None;
+        };
         loop {
             if let Some(status) = child.try_wait().ok()? {
                 return Some(status.code().unwrap_or(-1));
@@ -161,6 +165,12 @@ impl Subject {
             Some(line) => format!(": {}", line.escape_debug()),
             None => String::new(),
         }
+    }
+
+    /// Stops the command, and says whether nothing of it is left.
+    pub fn finish(&mut self) -> bool {
+        self.stop();
+        !self.is_ours() || TcpStream::connect_timeout(&self.address, TRY).is_err()
     }
 
     fn stop(&mut self) {

@@ -21,10 +21,16 @@ use std::{fs, process};
 
 /// How long a server may take for an answer.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// How long all of it may take. What has not been played by then is left out.
-const BUDGET: Duration = Duration::from_secs(40);
-/// After so many conversations of a step without an answer, the others are left out.
+/// The same, after it has been late too often.
+const IMPATIENCE: Duration = Duration::from_millis(500);
+/// How often that is. If it has answered in no conversation yet, the others are left out.
 const MAX_LATE: usize = 3;
+/// How long all of it may take. What has not been played by then is left out.
+const BUDGET: Duration = Duration::from_secs(35);
+/// How long to look, after a conversation, whether the server has ended.
+const AFTER: Duration = Duration::from_millis(10);
+/// The same, after a client that has left without hearing, or when there is a suspicion.
+const LEAVE: Duration = Duration::from_millis(200);
 
 /// Plays the sessions to a server, in whatever language it is written, and tells which step it
 /// behaves like.
@@ -85,6 +91,11 @@ impl Report<'_> {
     fn is_passed(&self) -> bool {
         self.passed() == self.outcomes.len()
     }
+
+    fn left_out(&self) -> usize {
+        let is_left_out = |outcome: &Outcome| matches!(outcome, Outcome::LeftOut(_));
+        self.outcomes.iter().filter(|(_, outcome)| is_left_out(outcome)).count()
+    }
 }
 
 fn main() {
@@ -138,6 +149,11 @@ fn check(arguments: &Arguments) -> Result<bool> {
     })?;
     let address = addresses.min_by_key(SocketAddr::is_ipv6);
     let address = address.with_context(|| format!("{text} has no address"))?;
+    ensure!(address.port() != 0, "Say on which port it listens: nothing listens on 0");
+    if let Some(path) = &arguments.junit {
+        fs::write(path, "")
+            .with_context(|| format!("cannot write {}", path.display()))?;
+    }
     let subject = if arguments.command.is_empty() {
         Subject::running(address)?
     } else {
@@ -150,16 +166,37 @@ fn check(arguments: &Arguments) -> Result<bool> {
         start: Instant::now(),
         played: HashMap::new(),
         is_gone: false,
+        last: String::new(),
+        is_ended: false,
+        has_answered: false,
     };
-    // From the last step down: what passes there need not be tried with what comes before. One
-    // session alone may fit several steps.
+    // From the last step down, each up to its first failure: the first step that passes is the
+    // one. Then the rest of what is told. One session alone may fit several steps.
     let is_one = arguments.session.is_some();
     let mut reports = Vec::new();
     for step in steps.iter().rev() {
-        reports.insert(0, player.check(step, &sessions, &guide)?);
+        let is_whole = is_one || steps.len() == 1;
+        reports.insert(0, player.check(step, &sessions, &guide, is_whole)?);
         if !is_one && reports[0].is_passed() {
             break;
         }
+    }
+    let first = reports.iter().rposition(Report::is_passed);
+    let rest =
+        first.map_or(0..reports.len(), |last| last + 1..reports.len().min(last + 2));
+    for index in rest.filter(|_| !is_one && steps.len() > 1) {
+        reports[index] = player.check(reports[index].step, &sessions, &guide, true)?;
+        if first.is_none() {
+            // Then it is told from the beginning of the book on.
+            let step = reports[index].step;
+            reports[index]
+                .outcomes
+                .sort_by_key(|(session, _)| guide.order(step, &session.name).1);
+        }
+    }
+    if !player.subject.finish() {
+        let warning = "the command has left a process behind. End it before you go on";
+        writeln!(io::stderr(), "Something still listens on {address}: {warning}.").ok();
     }
     let is_done = reports.last().is_some_and(Report::is_passed);
     let fitting: Vec<&str> = reports
@@ -177,7 +214,7 @@ fn check(arguments: &Arguments) -> Result<bool> {
     let mut out = io::stdout().lock();
     if arguments.json {
         let next = if is_done { None } else { next };
-        writeln!(out, "{:#}", to_json(reached, next, &reports, &guide))?;
+        writeln!(out, "{:#}", to_json(is_done, reached, next, &reports, &guide))?;
     } else {
         let verdict = verdict(&fitting, is_done, next, arguments);
         writeln!(out, "\n{}", if is_done { verdict.green() } else { verdict.normal() })?;
@@ -193,7 +230,7 @@ fn check(arguments: &Arguments) -> Result<bool> {
 }
 
 /// The step that a server comes closest to: the last one for which hardly anything that it does
-/// would have to be undone, or else the one of which it does most.
+/// would have to be undone, or else the one of which it does most, or the first.
 fn closest<'a>(reports: &'a [Report<'a>]) -> Option<&'a Report<'a>> {
     let is_near = |index: &usize| {
         let names = reports[*index].outcomes.iter().map(|(session, _)| &session.name);
@@ -206,9 +243,10 @@ fn closest<'a>(reports: &'a [Report<'a>]) -> Option<&'a Report<'a>> {
         };
         names.filter(fits).count() * 5 >= reports[*index].outcomes.len() * 4
     };
-    let near = (0..reports.len()).rev().find(is_near);
-    near.map(|index| &reports[index])
-        .or_else(|| reports.iter().max_by_key(|report| report.passed()))
+    let near = (0..reports.len()).rev().find(is_near).map(|index| &reports[index]);
+    let most = || reports.iter().rev().max_by_key(|report| report.passed());
+    near.or_else(|| most().filter(|report| report.passed() * 2 > report.outcomes.len()))
+        .or(reports.first())
 }
 
 /// In a sentence or two, how far it is.
@@ -218,8 +256,14 @@ fn verdict(
     next: Option<&Report>,
     arguments: &Arguments,
 ) -> String {
-    let (next_step, passed, all) =
-        next.map_or(("", 0, 0), |next| (next.step, next.passed(), next.outcomes.len()));
+    let next_step = next.map_or("", |next| next.step);
+    let share = next.map_or_else(String::new, |next| {
+        let not_played = match next.left_out() {
+            0 => String::new(),
+            count => format!(" ({count} were not played)"),
+        };
+        format!("{} of {} conversations{not_played}", next.passed(), next.outcomes.len())
+    });
     match fitting.last() {
         _ if arguments.session.is_some() => {
             let fits = match fitting {
@@ -243,16 +287,16 @@ fn verdict(
         Some(step) if is_done => format!("Your server behaves like step {step}."),
         Some(step) => format!(
             "Your server behaves like step {step}.\n\
-             In {passed} of {all} conversations it does what step {next_step} does.\n\
+             In {share} it does what step {next_step} does.\n\
              The first that differs:"
         ),
         None if arguments.step.is_some() => format!(
-            "In {passed} of {all} conversations, your server does what step {next_step} does.\n\
+            "In {share}, your server does what step {next_step} does.\n\
              The first that differs:"
         ),
         None => format!(
             "Your server behaves like none of the steps yet.\n\
-             It comes closest to {next_step}, in {passed} of {all} conversations.\n\
+             It comes closest to {next_step}, in {share}.\n\
              The first that differs:"
         ),
     }
@@ -267,52 +311,79 @@ struct Player {
     played: HashMap<String, Outcome>,
     /// Whether it has ended, and cannot be started again.
     is_gone: bool,
+    /// The conversation that was played last, as in `played`.
+    last: String,
+    /// Whether that one has ended the server, as the next has found out.
+    is_ended: bool,
+    /// Whether it has answered anything yet.
+    has_answered: bool,
 }
 
 impl Player {
-    /// Plays all sessions of a step.
+    /// Plays the sessions of a step: all of them, or up to the first that fails.
     fn check<'a>(
         &mut self,
         step: &'a str,
         sessions: &'a [Session],
         guide: &Guide,
+        is_whole: bool,
     ) -> Result<Report<'a>> {
         let mut sessions: Vec<&Session> = sessions.iter().collect();
         sessions.sort_by_key(|session| guide.order(step, &session.name));
-        let mut late = 0;
-        let mut outcomes = Vec::new();
+        let (mut late, mut has_failed) = (0, false);
+        let mut outcomes: Vec<(&Session, Outcome)> = Vec::new();
         let mut progress = io::stderr(); // Whoever reads it may have gone.
         write!(progress, "{step} ").ok();
+        let key = |session: &Session| {
+            format!("{} {}", session.name, render(&session.lines(step)))
+        };
         for session in sessions {
-            let lines = session.lines(step);
-            let key = format!("{} {}", session.name, render(&lines));
-            let outcome = match self.played.get(&key) {
+            if has_failed && !is_whole {
+                let why = "Not played: one before it has failed.";
+                outcomes.push((session, Outcome::LeftOut(why)));
+                continue;
+            }
+            let patience = if late < MAX_LATE { PATIENCE } else { IMPATIENCE };
+            let outcome = match self.played.get(&key(session)) {
                 Some(outcome) => outcome.clone(),
                 None if self.is_gone => {
                     Outcome::LeftOut("Not played: the server is gone.")
                 }
-                None if late >= MAX_LATE => {
-                    Outcome::LeftOut("Not played: too many without an answer.")
+                None if late >= MAX_LATE && !self.has_answered => {
+                    Outcome::LeftOut("Not played: it has answered nothing so far.")
                 }
                 None if self.start.elapsed() > BUDGET => {
                     Outcome::LeftOut("Not played: it took too long.")
                 }
-                None => self.play(&lines)?,
+                None => self.play(&session.lines(step), patience)?,
             };
-            if let Outcome::Failed(Fault { is_late: true, .. }) = outcome {
-                late += 1;
-            }
-            let _ = write!(
-                progress,
-                "{}",
-                match outcome {
-                    Outcome::Passed => ".".green(),
-                    Outcome::Failed(_) => "F".red(),
-                    Outcome::LeftOut(_) => "-".normal(),
+            if std::mem::take(&mut self.is_ended) {
+                let what =
+                    "This conversation has ended the server, a moment later".into();
+                let ended = Outcome::Failed(Fault { what, ..Fault::default() });
+                let before =
+                    outcomes.iter_mut().find(|(before, _)| key(before) == self.last);
+                if let Some((_, outcome)) = before {
+                    *outcome = ended.clone();
+                    has_failed = true;
                 }
-            );
+                self.played.insert(self.last.clone(), ended);
+            }
+            if let Outcome::Failed(fault) = &outcome {
+                late += usize::from(fault.is_late);
+                has_failed = true;
+            }
+            let mark = match outcome {
+                Outcome::Passed => ".".green(),
+                Outcome::Failed(_) => "F".red(),
+                Outcome::LeftOut(_) => "-".normal(),
+            };
+            write!(progress, "{mark}").ok();
             if !matches!(outcome, Outcome::LeftOut(_)) {
-                self.played.insert(key, outcome.clone());
+                if !self.played.contains_key(&key(session)) {
+                    self.last = key(session);
+                }
+                self.played.insert(key(session), outcome.clone());
             }
             outcomes.push((session, outcome));
         }
@@ -321,46 +392,81 @@ impl Player {
     }
 
     /// Plays one conversation. If it ends the server, that is the fault, and it is started again.
-    fn play(&mut self, lines: &[Line]) -> Result<Outcome> {
+    fn play(&mut self, lines: &[Line], patience: Duration) -> Result<Outcome> {
+        let (result, end) = self.play_once(lines, patience, AFTER);
+        let is_unreachable = result.as_ref().is_err_and(|fault| fault.is_unreachable);
+        let Some(mut what) = end else {
+            let has_answer = |line: &Line| matches!(line.event, Event::Receive(_));
+            self.has_answered |= match &result {
+                Ok(()) => lines.iter().any(has_answer),
+                Err(fault) => !fault.is_late,
+            };
+            return Ok(result.map_or_else(Outcome::Failed, |()| Outcome::Passed));
+        };
+        if !self.subject.is_ours() {
+            self.is_gone = true;
+            self.is_ended = is_unreachable;
+            if is_unreachable {
+                return Ok(Outcome::LeftOut("Not played: the server is gone."));
+            }
+        } else if let Err(error) = self.subject.restart() {
+            what += &format!(". To start it again failed: {error:#}");
+            self.is_gone = true;
+        } else if let (result, None) = self.play_once(lines, patience, LEAVE) {
+            // By itself, it does not end the server: so it was the one before.
+            self.is_ended = true;
+            return Ok(result.map_or_else(Outcome::Failed, |()| Outcome::Passed));
+        } else if let Err(error) = self.subject.restart() {
+            what += &format!(". To start it again failed: {error:#}");
+            self.is_gone = true;
+        }
+        Ok(Outcome::Failed(Fault { what, ..Fault::default() }))
+    }
+
+    /// Plays one conversation once. Returns what is wrong, and how it has ended the server, if it
+    /// has done so within this time after it.
+    fn play_once(
+        &mut self,
+        lines: &[Line],
+        patience: Duration,
+        after: Duration,
+    ) -> (Result<(), Fault>, Option<String>) {
         let address = self.subject.address;
         let result = if self.exact {
             replay::play(address, lines, Typing::AtOnce).map_err(|what| Fault {
                 is_late: what.ends_with("(the connection stays open)")
                     || what.ends_with("(timed out)"),
+                is_unreachable: what.starts_with("cannot connect"),
                 what,
                 ..Fault::default()
             })
         } else {
-            judge::play(address, lines, PATIENCE)
+            judge::play(address, lines, patience)
         };
         // An end shows in a conversation that breaks off, a moment before it shows elsewhere.
         let breaks_off = |fault: &Fault| ["(closed)", "(reset)"].contains(&&*fault.came);
-        let pause = if result.as_ref().is_err_and(breaks_off) { 50 } else { 10 };
-        let mut code = self.subject.ended(Duration::from_millis(pause));
-        let is_silent = code.is_none() && result.is_err() && !self.subject.listens();
+        let leaves = lines.last().is_some_and(|line| {
+            matches!(line.event, Event::Close | Event::HalfClose | Event::Reset)
+        });
+        let pause = match &result {
+            _ if leaves => LEAVE,
+            Err(fault) if breaks_off(fault) => after.max(Duration::from_millis(50)),
+            _ => after,
+        };
+        let mut code = self.subject.ended(pause);
+        let is_suspect = leaves || result.is_err();
+        let is_silent = code.is_none() && is_suspect && !self.subject.listens();
         if is_silent {
             code = self.subject.ended(Duration::from_millis(500));
         }
-        let mut what = if let Some(code) = code {
-            let words = self.subject.last_words();
-            format!(
-                "This conversation has ended the server, with exit code {code}{words}"
-            )
-        } else if is_silent {
-            "This conversation has ended the server: nothing listens any more."
-                .to_string()
-        } else {
-            return Ok(result.map_or_else(Outcome::Failed, |()| Outcome::Passed));
-        };
-        if self.subject.is_ours() {
-            if let Err(error) = self.subject.restart() {
-                what += &format!(". To start it again failed: {error:#}");
-                self.is_gone = true;
+        let end = match code {
+            Some(code) => {
+                Some(format!("with exit code {code}{}", self.subject.last_words()))
             }
-        } else {
-            self.is_gone = true;
-        }
-        Ok(Outcome::Failed(Fault { what, ..Fault::default() }))
+            None if is_silent => Some("and nothing listens any more".to_string()),
+            None => None,
+        };
+        (result, end.map(|end| format!("This conversation has ended the server, {end}")))
     }
 }
 
@@ -428,7 +534,7 @@ fn tell_in_full(
 ) -> Result<()> {
     let lines = session.lines(step);
     writeln!(out, "\n{} ({})", session.title.bold(), session.name)?;
-    writeln!(out, "{}\n", session.about)?;
+    writeln!(out, "{}\n", wrap(&session.about, ""))?;
     // To the byte, the fault is told with all that was said.
     let is_told = fault.what.contains('\n');
     for (line, text) in lines.iter().zip(render(&lines).lines()).filter(|_| !is_told) {
@@ -440,23 +546,27 @@ fn tell_in_full(
             writeln!(out, "    {text}")?;
         }
     }
-    writeln!(out, "\n{}", fault.what.red())?;
+    let what = if is_told { fault.what.clone() } else { wrap(&fault.what, "") };
+    writeln!(out, "\n{}", what.red())?;
     if !fault.expected.is_empty() || !fault.came.is_empty() {
         writeln!(out, "    expected  {}", fault.expected)?;
         writeln!(out, "    came      {}", fault.came)?;
         writeln!(out, "              {}^", " ".repeat(fault.same))?;
     }
-    // The rule that any answer would break says most. Where it is the status, or silence, it is the
+    // The rule that any answer would break says most. Where it is a refusal, or silence, it is the
     // rule that the session is about.
-    let is_about = fault.rule.is_empty() && !fault.is_point;
+    let is_about = fault.rule.is_empty()
+        && !fault.is_point
+        && !fault.expected.is_empty()
+        && !fault.expected.contains(" 200 ");
     let own = guide.rules(&session.name).iter().map(String::as_str).filter(|_| is_about);
     for rule in
         [fault.rule].into_iter().chain(own).filter(|rule| !rule.is_empty()).take(2)
     {
-        writeln!(out, "The rule:  {rule}")?;
+        writeln!(out, "{}", wrap(rule, "The rule:  "))?;
     }
     if let Some(place) = guide.place(since, &session.name) {
-        writeln!(out, "The book:  {place}")?;
+        writeln!(out, "{}", wrap(place, "The book:  "))?;
     }
     if let Some(command) = again(&lines, address) {
         writeln!(out, "Again:     {command}")?;
@@ -464,17 +574,37 @@ fn tell_in_full(
     Ok(())
 }
 
-/// A command that sends what the client sends, when it is one client that only types.
+/// A text in lines that fit into the terminal, behind a label.
+fn wrap(text: &str, label: &str) -> String {
+    let indent = " ".repeat(label.len());
+    let options = textwrap::Options::new(textwrap::termwidth().min(100))
+        .break_words(false)
+        .word_separator(textwrap::WordSeparator::AsciiSpace)
+        .word_splitter(textwrap::WordSplitter::NoHyphenation)
+        .initial_indent(label)
+        .subsequent_indent(&indent);
+    textwrap::fill(text, options)
+}
+
+/// A command that sends what the clients send, when they only type: each but the last in the
+/// background, where it stays for a while.
 fn again(lines: &[Line], address: SocketAddr) -> Option<String> {
-    let mut pieces = vec![Vec::new()];
+    let mut clients: Vec<(&str, Vec<Vec<u8>>)> = Vec::new();
     for line in lines {
+        let index = clients.iter().position(|client| client.0 == line.client);
+        let index = index.unwrap_or_else(|| {
+            clients.push((&line.client, vec![Vec::new()]));
+            clients.len() - 1
+        });
+        let pieces = &mut clients[index].1;
         match &line.event {
             Event::Send(bytes) => pieces.last_mut()?.extend_from_slice(bytes),
             Event::Silence => pieces.push(Vec::new()),
+            Event::Close if clients.len() > 1 => {}
             Event::Close | Event::HalfClose | Event::Reset => return None,
             _ => {}
         }
-        if !line.client.is_empty() || pieces.last()?.len() > 1000 {
+        if clients[index].1.last()?.len() > 1000 {
             return None;
         }
     }
@@ -482,15 +612,27 @@ fn again(lines: &[Line], address: SocketAddr) -> Option<String> {
         let text = escape(piece).replace('%', "%%").replace('\'', "'\\''");
         format!("printf '{text}'")
     };
-    let pieces: Vec<_> = pieces.iter().map(printf).collect();
-    let typed = match &pieces[..] {
-        [typed] => typed.clone(),
-        pieces => format!("({})", pieces.join("; sleep 2; ")),
-    };
-    Some(format!("{typed} | curl --max-time 5 telnet://{address}"))
+    let count = clients.len();
+    let commands = clients.iter().enumerate().map(|(index, (_, pieces))| {
+        let mut parts = Vec::new();
+        for (at, piece) in pieces.iter().enumerate() {
+            parts.extend((at > 0).then(|| "sleep 2".to_string()));
+            parts.extend((!piece.is_empty()).then(|| printf(piece)));
+        }
+        let is_last = index + 1 == count;
+        parts.extend((!is_last).then(|| "sleep 8".to_string()));
+        let typed = match &parts[..] {
+            [typed] => typed.clone(),
+            parts => format!("({})", parts.join("; ")),
+        };
+        let time = if is_last { 5 } else { 15 };
+        format!("{typed} | curl --max-time {time} telnet://{address}")
+    });
+    Some(commands.collect::<Vec<_>>().join(" & "))
 }
 
 fn to_json(
+    is_done: bool,
     reached: Option<&str>,
     next: Option<&Report>,
     reports: &[Report],
@@ -502,6 +644,7 @@ fn to_json(
             json!({
                 "step": report.step,
                 "passed": report.passed(),
+                "played": report.outcomes.len() - report.left_out(),
                 "sessions": report.outcomes.len(),
             })
         })
@@ -524,7 +667,13 @@ fn to_json(
         })
         .collect();
     let next = next.map(|report| report.step);
-    json!({ "step": reached, "next": next, "steps": steps, "failures": failures })
+    json!({
+        "passed": is_done,
+        "step": reached,
+        "next": next,
+        "steps": steps,
+        "failures": failures,
+    })
 }
 
 /// The result for a classroom's CI: a suite for each step, a test case for each session.
@@ -545,7 +694,11 @@ fn junit(reports: &[Report]) -> Result<String> {
             };
             match outcome {
                 Outcome::Passed => {}
-                Outcome::Failed(fault) => drop(status.set_message(fault.what.clone())),
+                Outcome::Failed(fault) => {
+                    status.set_message(fault.what.clone());
+                    let (expected, came) = (&fault.expected, &fault.came);
+                    status.set_description(format!("expected: {expected}\ncame: {came}"));
+                }
                 Outcome::LeftOut(why) => drop(status.set_message(*why)),
             }
             suite.add_test_case(TestCase::new(session.name.clone(), status));
