@@ -241,10 +241,11 @@ close_client() { # now|later
 # With --predict, asks the class, before the last line is sent that an answer follows.
 ask() { # STEP NAME NEXT_LINE
   case $3 in
-    "$2<"* | "$2* silence" | "$2* server closes") ;;
+    "$2<"* | "$2* silence" | "$2* server closes" | "$2* answer may be lost") ;;
     *) return ;;
   esac
-  [ -n "$predict" ] || return
+  [ -n "$predict" ] && [ -z "$asked" ] || return
+  asked=1
   show '?' "$bold" "What will $1 do? Answer, wait, close? (Enter)"
   read -r _ || true
 }
@@ -298,7 +299,7 @@ hear_close() {
 lines_for() { # STEP SESSION
   awk -v step="$1" '
     /^@ / { section = $2; if (section <= step) own = ""; next }
-    /^#/ || /^$/ { next }
+    /^#/ || /^$/ || / matters$/ { next }
     section == "" { common = common $0 "\n"; next }
     section <= step { own = own $0 "\n" }
     END { printf "%s%s", common, own }
@@ -323,7 +324,7 @@ choose_how() { # LINES
 
 play() { # STEP SESSION
   local lines=() line index name rest kind batch='' next count text
-  local mark lossy='' lost='' how later
+  local mark lossy='' lost='' how later asked=''
   text=$(lines_for "$1" "$2")
   while IFS= read -r line; do lines+=("$line"); done <<<"$text"
   show '==' "$bold" "$1: $(title "$2")"
@@ -344,7 +345,10 @@ play() { # STEP SESSION
     next=${lines[index + 1]:-}
     # With a question, a client connects after it: step 05 has no patience with classes.
     later=''
-    if [ -n "$predict" ] && [ "$kind" = '>' ] && ! is_open "$name"; then later=1; fi
+    case $kind$rest in
+      '>'* | '*client sends'*) [ -z "$predict" ] || is_open "$name" || later=1 ;;
+      *) asked='' ;;
+    esac
     [ -n "$later" ] || choose "$name"
     case $kind in
       '>')
@@ -352,8 +356,8 @@ play() { # STEP SESSION
         show_typing "$mark" "${rest%\\}"
         case $rest in *\\) batch+=${rest%\\} ;; *) batch+=$rest'\r\n' ;; esac
         # Typed at once, or with a question before the answer, the lines are sent together.
-        case ${fast:-$predict}$next in
-          "1$mark"*) ;;
+        case ${fast:-$predict}$next:$predict in
+          "1$mark"* | "1$name* client sends"*:1) ;;
           *)
             ask "$1" "$name" "$next"
             choose "$name"
@@ -370,11 +374,14 @@ play() { # STEP SESSION
       '*')
         case $rest in
           'client sends '*)
-            is_there || continue
+            [ -n "$later" ] || is_there || continue
             rest=${rest#client sends } rest=${rest% times}
             count=${rest##* } text=${rest% *}
             show "$mark" "$yellow" "$count times: $text"
-            ask "$1" "$name" "$next"
+            ask "$1" "$name" "$name<"
+            choose "$name"
+            send "$batch"
+            batch=''
             send_many "$text" "$count"
             ;;
           'client closes' | 'client resets')

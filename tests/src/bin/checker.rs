@@ -230,7 +230,7 @@ fn check(arguments: &Arguments) -> Result<bool> {
 }
 
 /// The step that a server comes closest to: the last one for which hardly anything that it does
-/// would have to be undone, or else the one of which it does most, or the first.
+/// would have to be undone, or else the one of whose answers it gives most.
 fn closest<'a>(reports: &'a [Report<'a>]) -> Option<&'a Report<'a>> {
     let is_near = |index: &usize| {
         let names = reports[*index].outcomes.iter().map(|(session, _)| &session.name);
@@ -243,10 +243,19 @@ fn closest<'a>(reports: &'a [Report<'a>]) -> Option<&'a Report<'a>> {
         };
         names.filter(fits).count() * 5 >= reports[*index].outcomes.len() * 4
     };
-    let near = (0..reports.len()).rev().find(is_near).map(|index| &reports[index]);
-    let most = || reports.iter().rev().max_by_key(|report| report.passed());
-    near.or_else(|| most().filter(|report| report.passed() * 2 > report.outcomes.len()))
-        .or(reports.first())
+    let near = (0..reports.len()).rev().find(is_near);
+    let answers = |report: &&Report| {
+        let passed = report.outcomes.iter().filter(|(session, outcome)| {
+            matches!(outcome, Outcome::Passed) && has_answer(&session.lines(report.step))
+        });
+        passed.count()
+    };
+    near.map(|index| &reports[index]).or_else(|| reports.iter().rev().max_by_key(answers))
+}
+
+/// Whether a conversation has an answer.
+fn has_answer(lines: &[Line]) -> bool {
+    lines.iter().any(|line| matches!(line.event, Event::Receive(_)))
 }
 
 /// In a sentence or two, how far it is.
@@ -396,9 +405,8 @@ impl Player {
         let (result, end) = self.play_once(lines, patience, AFTER);
         let is_unreachable = result.as_ref().is_err_and(|fault| fault.is_unreachable);
         let Some(mut what) = end else {
-            let has_answer = |line: &Line| matches!(line.event, Event::Receive(_));
             self.has_answered |= match &result {
-                Ok(()) => lines.iter().any(has_answer),
+                Ok(()) => has_answer(lines),
                 Err(fault) => !fault.is_late,
             };
             return Ok(result.map_or_else(Outcome::Failed, |()| Outcome::Passed));
