@@ -7,7 +7,7 @@ use indexmap::IndexMap;
 use mdbook_preprocessor::book::{Book, Chapter};
 use regex::{Captures, Regex};
 use replayer::exercise::{self, Exercise};
-use replayer::session::{Session, read_all};
+use replayer::session::{Event, Session, read_all};
 use serde::Deserialize;
 use similar::ChangeTag;
 use std::collections::HashSet;
@@ -33,6 +33,8 @@ pub struct Directives {
     /// How long the parts of the chapters take, from their front matter: the chapter's name, the
     /// part's heading, and minutes.
     minutes: Vec<(String, String, u32)>,
+    /// All that clients send in the sessions, and all that they receive.
+    said: [String; 2],
     /// The exercises that a chapter sets.
     set: HashSet<String>,
     /// What is wrong, a line each.
@@ -55,6 +57,7 @@ impl Directives {
         }
         let shown = vec![HashSet::new(); steps.len()];
         let (places, minutes, set, problems) = Default::default();
+        let said = said(&sessions, &names);
         Ok(Directives {
             steps,
             diffs,
@@ -64,6 +67,7 @@ impl Directives {
             shown,
             places,
             minutes,
+            said,
             set,
             problems,
         })
@@ -182,8 +186,12 @@ impl Directives {
         let own = self.steps.iter().position(|step| step.name == stem);
         let page = path.with_extension("html").to_string_lossy().into_owned();
         #[allow(clippy::unwrap_used)] // The patterns are literals.
-        let [pattern, comment] = [r"\{\{#([a-z]+) *([^}]*?)\}\}", "(?s)<!--.*?-->"]
-            .map(|pattern| Regex::new(pattern).unwrap());
+        let [pattern, comment, drawn] = [
+            r"\{\{#([a-z]+) *([^}]*?)\}\}",
+            "(?s)<!--.*?-->",
+            r#"<text [^>]*class="bytes (sent|received)"[^>]*>([^<]*)<"#,
+        ]
+        .map(|pattern| Regex::new(pattern).unwrap());
         // Nobody sees what is in a comment. Its lines are kept, to be counted.
         let content = comment.replace_all(&chapter.content, |found: &Captures| {
             "\n".repeat(found[0].matches('\n').count())
@@ -202,6 +210,17 @@ impl Directives {
                     self.problems.push(format!("{place}: {problem}"));
                 }
                 is_code = !is_code;
+            }
+            for found in drawn.captures_iter(line) {
+                let text =
+                    found[2].trim_end_matches(['…', ' ']).replace(" CR LF", "\r\n");
+                let said = &self.said[usize::from(&found[1] == "received")];
+                if !said.contains(&text.replace("CR LF", "\r\n")) {
+                    let problem =
+                        format!("{:?} is {} in no session", &found[2], &found[1]);
+                    self.problems
+                        .push(format!("{place}: {problem}, but in this picture"));
+                }
             }
             if pattern.replace_all(line, "").contains("{{") {
                 self.problems.push(format!("{place}: what is this {{{{ for? {line}"));
@@ -434,6 +453,25 @@ impl Directives {
 struct FrontMatter {
     /// How long each part takes, by its heading.
     minutes: IndexMap<String, u32>,
+}
+
+/// All that clients send in the sessions with these steps, and all that they receive.
+fn said(sessions: &[Session], steps: &[String]) -> [String; 2] {
+    let mut said = [Vec::new(), Vec::new()];
+    for (session, step) in
+        sessions.iter().flat_map(|session| steps.iter().map(move |step| (session, step)))
+    {
+        for line in session.lines(step) {
+            match &line.event {
+                // A long filling says no more than its beginning.
+                Event::Send(bytes) => said[0].extend(bytes.iter().copied().take(1000)),
+                Event::Receive(bytes) => said[1].extend(bytes.iter().flatten().copied()),
+                _ => {}
+            }
+        }
+        said.iter_mut().for_each(|bytes| bytes.push(0));
+    }
+    said.map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// How many lines of `src/main.rs` come and go.

@@ -231,6 +231,17 @@ fn a_directive_that_is_wrong_is_refused_with_its_line() -> Result {
 }
 
 #[test]
+fn a_picture_of_what_nobody_said_is_refused() -> Result {
+    let copy = Copy::new()?;
+    copy.replace("tests/sessions/headers.session", "curious", "merry")?;
+    copy.expect_refusal(&[
+        "book/src/03-headers.md:",
+        "\"X-Mood:   curious\" is sent in no session, but in this picture",
+        "\"X-Mood: curious\" is received in no session",
+    ])
+}
+
+#[test]
 fn a_lesson_that_is_too_long_is_refused() -> Result {
     let copy = Copy::new()?;
     copy.replace("book/src/class.md", "{{#plan of 90:", "{{#plan of 60:")?;
