@@ -1,6 +1,7 @@
 //! Plays a session to a server that is not ours. Where the RFCs leave a choice, it may differ:
 //! in reason phrases, in fields and their order, in the wording of content, in how it says where
-//! content ends. What a session marks with `* … matters` must be the same.
+//! content ends. It may do better than a step that lets clients wait, or answers HEAD with
+//! content. What a session marks with `* … matters` must be the same.
 
 use crate::replay::{Client, End, SILENCE, Typing, group_size};
 use crate::session::{Event, Line, escape};
@@ -19,6 +20,8 @@ const AFTER: Duration = Duration::from_millis(50);
 const LARGE: usize = 100_000;
 /// What is expected where a step closes without a word.
 const CLOSES: &str = "(the server closes, or answers 400)";
+/// Why a server should not close too early.
+const RESET: &str = "RFC 9112, section 9.6: a close with bytes unread is a reset, which may destroy the answer.";
 
 /// What is wrong with an answer.
 #[derive(Clone, Debug, Default)]
@@ -232,10 +235,7 @@ fn hear(
             }
             Some(End::Reset) => {
                 let what = "It breaks the connection off, and the answer is lost.";
-                Fault::new(what, &due, "(reset)").rule(
-                    "RFC 9112, section 9.6: a close with bytes unread is a reset, which may \
-                     destroy the answer.",
-                )
+                Fault::new(what, &due, "(reset)").rule(RESET)
             }
             None => late(patience, &due, "(nothing)"),
         });
@@ -256,10 +256,8 @@ fn hear(
     if client.is_cut() && sent.len() > LARGE {
         let what = "It closes before it has read all: the connection is reset, and the answer \
                     may be lost.";
-        return Err(Fault::new(what, "(the server closes)", "(the connection is reset)").rule(
-            "RFC 9112, section 9.6: a close with bytes unread is a reset, which may destroy the \
-             answer.",
-        ));
+        return Err(Fault::new(what, "(the server closes)", "(the connection is reset)")
+            .rule(RESET));
     }
     Ok(())
 }

@@ -30,9 +30,9 @@ pub struct Step {
 ///
 /// # Errors
 /// When there is no such folder.
-pub fn step_names() -> Result<Vec<String>> {
+pub fn step_names(root: &Path) -> Result<Vec<String>> {
     let mut names = Vec::new();
-    for entry in fs::read_dir(root().join("steps"))? {
+    for entry in fs::read_dir(root.join("steps")).context("there are no steps")? {
         let entry = entry?;
         if entry.file_type()?.is_dir() {
             names.push(entry.file_name().to_string_lossy().into_owned());
@@ -47,7 +47,7 @@ pub fn step_names() -> Result<Vec<String>> {
 /// # Errors
 /// When a step does not build.
 pub fn build() -> Result<Vec<Step>> {
-    let names = step_names()?;
+    let names = step_names(&root())?;
     let cargo = env::var_os("CARGO").unwrap_or("cargo".into());
     let mut command = Command::new(cargo);
     command

@@ -32,7 +32,7 @@ fn play_to(step: &Step, session: &session::Session) -> std::result::Result<(), S
 
 #[test]
 fn solutions_meet_their_goals_and_keep_the_sessions() -> Result {
-    let names = step_names()?;
+    let names = step_names(&root())?;
     let steps = build()?;
     let sessions = session::read_all(&root().join("tests/sessions"), &names)?;
     let exercises = read_all(&root().join("tests/exercises"), &names)?;

@@ -17,7 +17,7 @@ fn its_transcripts_are_sessions() -> Result {
         let (shown, _) = rest.split_once("```").ok_or("no end")?;
         let (name, step) = names.split_once(' ').ok_or("no step")?;
         let path = root().join(format!("tests/sessions/{name}.session"));
-        let session = Session::read(&path, &step_names()?)?;
+        let session = Session::read(&path, &step_names(&root())?)?;
         let wanted = render(&session.lines(step));
         if shown != wanted {
             return Err(format!("README.md, {names}, should be:\n{wanted}").into());
@@ -32,7 +32,7 @@ fn its_transcripts_are_sessions() -> Result {
 fn its_table_gives_the_sizes() -> Result {
     let readme = fs::read_to_string(root().join("README.md"))?;
     let mut last: Option<String> = None;
-    for step in step_names()? {
+    for step in step_names(&root())? {
         let file = format!("steps/{step}/src/main.rs");
         let size = fs::read_to_string(root().join(&file))?.lines().count();
         let row = readme

@@ -3,6 +3,7 @@
 use crate::highlight;
 use anyhow::{Context, Result, bail, ensure};
 use proc_macro2::Span;
+use replayer::server::step_names;
 use similar::{Algorithm, ChangeTag, DiffTag, TextDiff, capture_diff_slices};
 use std::fs;
 use std::ops::Range;
@@ -67,15 +68,7 @@ impl Step {
     /// # Errors
     /// Names the file, and the place in it that is not Rust.
     pub fn read_all(root: &Path) -> Result<Vec<Step>> {
-        let mut names = Vec::new();
-        for entry in fs::read_dir(root.join("steps")).context("there are no steps")? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                names.push(entry.file_name().to_string_lossy().into_owned());
-            }
-        }
-        names.sort();
-        names.into_iter().map(|name| Step::read(root, name)).collect()
+        step_names(root)?.into_iter().map(|name| Step::read(root, name)).collect()
     }
 
     fn read(root: &Path, name: String) -> Result<Step> {

@@ -111,7 +111,7 @@ fn main() {
 
 /// Checks a server, and tells whether it is what was asked for.
 fn check(arguments: &Arguments) -> Result<bool> {
-    let names = step_names()?;
+    let names = step_names(&root())?;
     let mut sessions = read_all(&root().join("tests/sessions"), &names)?;
     let mut steps: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut exact = arguments.exact;
@@ -181,12 +181,12 @@ fn check(arguments: &Arguments) -> Result<bool> {
             break;
         }
     }
-    let first = reports.iter().rposition(Report::is_passed);
+    let last = reports.iter().rposition(Report::is_passed);
     let rest =
-        first.map_or(0..reports.len(), |last| last + 1..reports.len().min(last + 2));
+        last.map_or(0..reports.len(), |last| last + 1..reports.len().min(last + 2));
     for index in rest.filter(|_| !is_one && steps.len() > 1) {
         reports[index] = player.check(reports[index].step, &sessions, &guide, true)?;
-        if first.is_none() {
+        if last.is_none() {
             // Then it is told from the beginning of the book on.
             let step = reports[index].step;
             reports[index]
@@ -206,7 +206,6 @@ fn check(arguments: &Arguments) -> Result<bool> {
         .collect();
     let reached = fitting.last().copied().filter(|_| !is_one);
     // What comes next, or when it is like no step: what it comes closest to.
-    let last = reports.iter().rposition(Report::is_passed);
     let next = match last {
         Some(last) => reports.get(last + 1),
         None => closest(&reports),
