@@ -408,6 +408,11 @@ pub fn render(lines: &[Line]) -> String {
             Event::ServerClose => ('*', "server closes".into()),
             Event::Matters(what) => ('*', format!("{what} matters")),
         };
+        // A space that ends a line would not be seen, and editors cut it off.
+        let rest = match rest.strip_suffix(' ') {
+            Some(rest) => format!("{rest}\\x20"),
+            None => rest,
+        };
         let _ = writeln!(text, "{}", format!("{}{mark} {rest}", line.client).trim_end());
         part.follow(&line.event);
     }

@@ -4,7 +4,7 @@ use anyhow::{Result, ensure};
 use colored::{ColoredString, Colorize};
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::{env, process, time::Instant};
+use std::{env, process, thread, time::Duration, time::Instant};
 
 /// Listens on the address given as the only argument, or on port 7777 of this machine.
 fn main() {
@@ -19,14 +19,19 @@ fn main() {
         eprintln!("Cannot listen on {address}: {error}. Try 127.0.0.1:0, a free port.");
         process::exit(1);
     });
-    println!("Listening on http://{}", listener.local_addr().unwrap_or(address));
+    let address = listener.local_addr().unwrap_or(address);
+    writeln!(io::stdout(), "Listening on http://{address}").ok();
     serve(&listener);
 }
 
 /// Accepts one connection after another, for ever.
 fn serve(listener: &TcpListener) {
+    const RETRY_TIME: Duration = Duration::from_secs(1); // or it would fill the log
     for stream in listener.incoming() {
-        stream.map_or_else(|error| println!("cannot serve a client: {error}"), handle);
+        if let Err(error) = stream.map(handle) {
+            writeln!(io::stdout(), "cannot serve a client: {error}").ok();
+            thread::sleep(RETRY_TIME);
+        }
     }
 }
 
@@ -38,7 +43,7 @@ fn handle(mut stream: TcpStream) {
     writeln!(io::stdout(), "01 {peer} {line} after {:.1?}", start.elapsed()).ok();
 }
 
-/// Holds one conversation, and returns the line for the log.
+/// Answers one request, and returns what to log of it.
 pub fn exchange(stream: &mut (impl Read + Write)) -> Result<ColoredString> {
     const READ_SIZE: usize = 4096; // bytes, more than most browsers send for a page
     let mut buffer = [0; READ_SIZE];

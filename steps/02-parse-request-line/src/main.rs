@@ -1,13 +1,15 @@
 //! Step 02, the request line: the server reads a whole line, and understands it.
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use colored::{ColoredString, Colorize};
 use std::io::{self, BufRead, BufReader, Read, Take, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::{env, process, time::Instant};
+use std::{env, process, thread, time::Duration, time::Instant};
 
 /// What a request line may take, in bytes. RFC 9112, section 3, recommends at least 8000.
 const MAX_REQUEST_LINE: u64 = 8192;
+/// How wide a line of the log may get, in characters: an escaped byte takes up to six.
+const WIDTH: usize = 10_000;
 
 /// Listens on the address given as the only argument, or on port 7777 of this machine.
 fn main() {
@@ -22,14 +24,19 @@ fn main() {
         eprintln!("Cannot listen on {address}: {error}. Try 127.0.0.1:0, a free port.");
         process::exit(1);
     });
-    println!("Listening on http://{}", listener.local_addr().unwrap_or(address));
+    let address = listener.local_addr().unwrap_or(address);
+    writeln!(io::stdout(), "Listening on http://{address}").ok();
     serve(&listener);
 }
 
 /// Accepts one connection after another, for ever.
 fn serve(listener: &TcpListener) {
+    const RETRY_TIME: Duration = Duration::from_secs(1); // or it would fill the log
     for stream in listener.incoming() {
-        stream.map_or_else(|error| println!("cannot serve a client: {error}"), handle);
+        if let Err(error) = stream.map(handle) {
+            writeln!(io::stdout(), "cannot serve a client: {error}").ok();
+            thread::sleep(RETRY_TIME);
+        }
     }
 }
 
@@ -38,10 +45,10 @@ fn handle(mut stream: TcpStream) {
     let start = Instant::now();
     let peer = stream.peer_addr().map_or("gone".to_string(), |peer| peer.to_string());
     let line = exchange(&mut stream).unwrap_or_else(|error| format!("{error:#}").red());
-    writeln!(io::stdout(), "02 {peer} {line} after {:.1?}", start.elapsed()).ok();
+    writeln!(io::stdout(), "02 {peer} {line:.WIDTH$} after {:.1?}", start.elapsed()).ok();
 }
 
-/// Holds one conversation, and returns the line for the log.
+/// Answers one request, and returns what to log of it.
 pub fn exchange(stream: &mut (impl Read + Write)) -> Result<ColoredString> {
     let mut reader = BufReader::new(&mut *stream).take(MAX_REQUEST_LINE);
     let mut request = Request::default();
@@ -49,11 +56,11 @@ pub fn exchange(stream: &mut (impl Read + Write)) -> Result<ColoredString> {
     let response = format!("HTTP/1.1 200 OK\r\n\r\n{}", describe(&request));
     stream.write_all(response.as_bytes())?;
     let asked = format!("{} {} {}", request.method, request.target, request.version);
-    Ok(format!("{asked} 200, {} bytes", response.len()).green())
+    Ok(format!("{asked:?} 200, {} bytes", response.len()).green())
 }
 
 /// What a client asks for.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Request {
     method: String,
     target: String,
@@ -64,45 +71,55 @@ impl Request {
     /// Reads the request line, and skips empty lines before it (RFC 9112, section 2.2).
     fn read(&mut self, reader: &mut Take<impl BufRead>) -> Result<()> {
         let mut line = String::new();
-        while line.is_empty() {
-            line = read_line(reader)?;
+        let mut result = Ok(());
+        while line.is_empty() && result.is_ok() {
+            result = read_line(reader, &mut line);
         }
-        let parts: Vec<&str> = line.split(' ').collect();
-        let [method, target, version] = parts[..] else {
-            bail!("{line:?} is not a request line");
-        };
-        ensure!(is_token(method), "{method:?} is not a method");
-        let is_visible = target.chars().all(|c| c.is_ascii_graphic());
-        ensure!(is_visible && !target.is_empty(), "{target:?} is not a request target");
-        let number = version.strip_prefix("HTTP/").unwrap_or_default();
+        let mut parts = line.splitn(3, ' ').map(String::from);
+        self.method = parts.next().unwrap_or_default();
+        self.target = parts.next().unwrap_or_default();
+        self.version = parts.next().unwrap_or_default();
+        result?;
+        ensure!(is_token(&self.method), "{:?} is not a method", self.method);
+        ensure!(is_target(&self.target), "{:?} is not a request target", self.target);
+        let number = self.version.strip_prefix("HTTP/").unwrap_or_default();
         let is_number = matches!(number.as_bytes(), [b'0'..=b'9', b'.', b'0'..=b'9']);
-        ensure!(is_number, "{version:?} is not a version of HTTP");
-        [self.method, self.target, self.version] =
-            [method, target, version].map(String::from);
+        ensure!(is_number, "{:?} is not a version of HTTP", self.version);
         Ok(())
     }
 }
 
 /// What the server has understood of a request, in words.
 fn describe(request: &Request) -> String {
-    let Request { method, target, version } = request;
+    let Request { method, target, version, .. } = request;
     format!("Method {method}, target {target}, version {version}.\n")
 }
 
-/// Reads a line, however many reads that takes, and cuts off its CRLF, or a lone LF.
-fn read_line(reader: &mut Take<impl BufRead>) -> Result<String> {
+/// Reads a line without its CRLF, or LF, however many reads that takes; or as far as it came.
+fn read_line(reader: &mut Take<impl BufRead>, line: &mut String) -> Result<()> {
     let mut bytes = Vec::new();
-    reader.read_until(b'\n', &mut bytes)?;
-    let Some(line) = bytes.strip_suffix(b"\n") else {
-        ensure!(reader.limit() > 0, "more bytes than the limit allows");
-        bail!(io::Error::other("closed before the end of a line")); // No request at all.
-    };
-    let line = line.strip_suffix(b"\r").unwrap_or(line); // RFC 9112, section 2.2
-    Ok(String::from_utf8_lossy(line).into_owned())
+    let result = reader.read_until(b'\n', &mut bytes);
+    let is_whole = bytes.ends_with(b"\n");
+    let text = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    let text = text.strip_suffix(b"\r").unwrap_or(text); // RFC 9112, section 2.2
+    *line = String::from_utf8_lossy(text).into_owned();
+    result?;
+    ensure!(is_whole || reader.limit() > 0, "more bytes than the limit allows");
+    ensure!(is_whole, io::Error::other("closed before the end of a line")); // No request.
+    Ok(())
 }
 
 /// Whether the text is a token (RFC 9110, section 5.6.2), as a method is.
 fn is_token(text: &str) -> bool {
     let is_tchar = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     !text.is_empty() && text.chars().all(is_tchar)
+}
+
+/// Whether the text may be a request target (RFC 3986, section 2, but for the `#`).
+fn is_target(text: &str) -> bool {
+    let fits =
+        |c: char| c.is_ascii_alphanumeric() || "-._~:/?[]@!$&'()*+,;=%".contains(c);
+    let mut codes = text.split('%').skip(1).map(|code| code.bytes().take(2));
+    let is_encoded = codes.all(|code| code.filter(u8::is_ascii_hexdigit).count() == 2);
+    !text.is_empty() && text.chars().all(fits) && is_encoded
 }

@@ -2,27 +2,30 @@
 
 use anyhow::{Context, Result, bail, ensure};
 use colored::{ColoredString, Colorize};
-use std::io::{self, BufRead, BufReader, Read, Take, Write};
+use std::fmt;
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Take, Write};
+use std::net::{Ipv6Addr, Shutdown};
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::thread;
-use std::{env, process, time::Instant};
-use std::{fmt, net::Shutdown, time::Duration};
+use std::sync::mpsc::{self, Sender};
+use std::{env, process, thread, time::Duration, time::Instant};
 
 /// What a request line may take, in bytes. RFC 9112, section 3, recommends at least 8000.
 const MAX_REQUEST_LINE: u64 = 8192;
+/// How wide a line of the log may get, in characters: an escaped byte takes up to six.
+const WIDTH: usize = 10_000;
 /// What all field lines together may take, in bytes: several times what browsers send.
 const MAX_FIELD_LINES: u64 = 16384;
 /// How much may still come after the answer, in bytes: a large photograph.
 const MAX_LINGER: u64 = 16_000_000;
-/// How long it may still come: a megabyte takes ten seconds on a slow line.
+/// How long it may still come: who is slower than that may miss the answer.
 const LINGER_TIME: Duration = Duration::from_secs(10);
 /// How long a request may take, and then its response: short enough to watch in class.
 const EXCHANGE_TIME: Duration = Duration::from_secs(6);
-/// How long to wait, and not to fill the log, when there is no thread or descriptor left.
-const RETRY_TIME: Duration = Duration::from_secs(1);
-const ALLOW: (&str, &str) = ("Allow", "GET, HEAD");
-const HTML: (&str, &str) = ("Content-Type", "text/html; charset=utf-8");
-const TEXT: (&str, &str) = ("Content-Type", "text/plain; charset=utf-8");
+/// How many threads there may be: some containers end at 2048, Linux ends us at some 16,000.
+const MAX_THREADS: usize = 1500;
+const TEXT: &str = "Content-Type: text/plain; charset=utf-8\r\n";
+const HTML: &str = "Content-Type: text/html; charset=utf-8\r\n";
+const ALLOW: &str = "Allow: GET, HEAD\r\n";
 const WELCOME: &str = "<!DOCTYPE html><html lang=en><title>From Socket to Server</title>
 <meta name=viewport content='width=device-width'>
 <style>html { color-scheme: light dark; font: 20px serif; margin: 9% }</style>
@@ -42,54 +45,91 @@ fn main() {
         eprintln!("Cannot listen on {address}: {error}. Try 127.0.0.1:0, a free port.");
         process::exit(1);
     });
-    println!("Listening on http://{}", listener.local_addr().unwrap_or(address));
+    let address = listener.local_addr().unwrap_or(address);
+    writeln!(io::stdout(), "Listening on http://{address}").ok();
     serve(&listener);
 }
 
 /// Accepts one connection after another, for ever.
 fn serve(listener: &TcpListener) {
+    const RETRY_TIME: Duration = Duration::from_secs(1); // or it would fill the log
+    let (leave, left) = mpsc::channel();
+    let mut threads = 0;
     for stream in listener.incoming() {
+        threads += 1;
+        let place = Place(leave.clone());
         // thread::spawn would panic when there is no thread to be had.
-        let spawn = |stream| thread::Builder::new().spawn(|| handle(stream));
+        let spawn = |stream| thread::Builder::new().spawn(|| handle(stream, place));
         if let Err(error) = stream.and_then(spawn) {
             writeln!(io::stdout(), "cannot serve a client: {error}").ok();
-            thread::sleep(RETRY_TIME);
+            let has_left = [ErrorKind::ConnectionAborted, ErrorKind::ConnectionReset];
+            if !has_left.contains(&error.kind()) {
+                thread::sleep(RETRY_TIME);
+            }
+        }
+        threads -= left.try_iter().count();
+        if threads == MAX_THREADS {
+            writeln!(io::stdout(), "{threads} threads: the next client waits").ok();
+            left.recv().ok();
+            threads -= 1;
         }
     }
 }
 
+/// A place for a thread. When it is dropped, even by a panic, it is free again.
+struct Place(Sender<()>);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.0.send(()).ok();
+    }
+}
+
 /// Handles one connection. What goes wrong with it is logged, and goes no further.
-fn handle(stream: TcpStream) {
+fn handle(stream: TcpStream, _place: Place) {
     let start = Instant::now();
     let peer = stream.peer_addr().map_or("gone".to_string(), |peer| peer.to_string());
     let mut stream = Timed { stream, deadline: start + EXCHANGE_TIME };
     let result = exchange(&mut stream);
-    let may_go_on = result.is_err(); // Who is refused may still be sending.
-    let line = result.unwrap_or_else(|error| format!("{error:#}").red());
-    writeln!(io::stdout(), "05 {peer} {line} after {:.1?}", start.elapsed()).ok();
-    if may_go_on {
+    let (line, next) =
+        result.unwrap_or_else(|error| (format!("{error:#}").red(), Next::Close));
+    writeln!(io::stdout(), "05 {peer} {line:.WIDTH$} after {:.1?}", start.elapsed()).ok();
+    if let Next::Linger = next {
         linger(stream.stream).ok(); // Its own error changes nothing: the answer is out.
     }
 }
 
-/// Holds one conversation, and returns the line for the log.
-pub fn exchange(stream: &mut (impl Read + Write)) -> Result<ColoredString> {
+/// Answers one request, and returns what to log of it.
+pub fn exchange(stream: &mut (impl Read + Write)) -> Result<(ColoredString, Next)> {
     let mut reader = BufReader::new(&mut *stream).take(MAX_REQUEST_LINE);
     let mut request = Request::default();
-    let page =
-        request.read(&mut reader).and_then(|()| route(&request)).or_else(refuse)?;
-    let content = if request.method == "HEAD" { "" } else { &page.content };
+    let read = request.read(&mut reader);
+    let is_whole = read.is_ok() && !request.has_content();
+    let next = if is_whole { Next::Close } else { Next::Linger };
+    let page = read.and_then(|()| route(&request)).or_else(refuse)?;
+    let next = if page.status.0 == 408 { Next::Close } else { next }; // It has had time.
+    let is_head = request.method == "HEAD";
+    let content = if is_head { "" } else { &page.content };
     let response = head(&page) + content;
     stream.write_all(response.as_bytes())?;
     let asked = format!("{} {} {}", request.method, request.target, request.version);
-    let line = format!("{} {}, {} bytes", asked.trim(), page.status.0, response.len());
-    ensure!(page.status.0 < 400, "{line}: {}", page.content.trim_end());
-    ensure!(request.values("Content-Length").is_empty(), "{line}: content not read");
-    Ok(line.green())
+    let line = format!("{:?} {}, {} bytes", asked.trim(), page.status.0, response.len());
+    if page.status.0 >= 400 {
+        return Ok((format!("{line}: {}", page.content.trim_end()).red(), next));
+    }
+    Ok((line.green(), next))
+}
+
+/// What to do with a connection after an answer.
+pub enum Next {
+    /// Close it.
+    Close,
+    /// Let the client close first, as it may still be sending what nobody will read.
+    Linger,
 }
 
 /// What a client asks for.
-#[derive(Clone, Default)]
+#[derive(Default)]
 struct Request {
     method: String,
     target: String,
@@ -101,29 +141,36 @@ impl Request {
     /// Reads the request line, and skips empty lines before it (RFC 9112, section 2.2).
     fn read(&mut self, reader: &mut Take<impl BufRead>) -> Result<()> {
         let mut line = String::new();
-        while line.is_empty() {
-            line = read_line(reader).context(Status::URI_TOO_LONG)?;
+        let mut result = Ok(());
+        while line.is_empty() && result.is_ok() {
+            result = read_line(reader, &mut line);
         }
-        let parts: Vec<&str> = line.split(' ').collect();
-        let [method, target, version] = parts[..] else {
-            bail!("{line:?} is not a request line");
+        let mut parts = line.splitn(3, ' ').map(String::from);
+        self.method = parts.next().unwrap_or_default();
+        self.target = parts.next().unwrap_or_default();
+        self.version = parts.next().unwrap_or_default();
+        let is_empty = [&self.method, &self.target, &self.version].map(String::is_empty);
+        let too_long = match is_empty {
+            [false, true, true] => Status::NOT_IMPLEMENTED, // RFC 9112, section 3
+            [false, false, true] => Status::URI_TOO_LONG,
+            _ => Status::BAD_REQUEST,
         };
-        ensure!(is_token(method), "{method:?} is not a method");
-        let is_visible = target.chars().all(|c| c.is_ascii_graphic());
-        ensure!(is_visible && !target.is_empty(), "{target:?} is not a request target");
-        let number = version.strip_prefix("HTTP/").unwrap_or_default();
+        result.context(too_long)?;
+        ensure!(is_token(&self.method), "{:?} is not a method", self.method);
+        ensure!(is_target(&self.target), "{:?} is not a request target", self.target);
+        let number = self.version.strip_prefix("HTTP/").unwrap_or_default();
         let is_number = matches!(number.as_bytes(), [b'0'..=b'9', b'.', b'0'..=b'9']);
-        ensure!(is_number, "{version:?} is not a version of HTTP");
-        [self.method, self.target, self.version] =
-            [method, target, version].map(String::from);
-        self.read_field_lines(reader)
+        ensure!(is_number, "{:?} is not a version of HTTP", self.version);
+        self.read_field_lines(reader)?;
+        self.check()
     }
 
     /// Reads the field lines, up to the empty line (RFC 9112, sections 5.1 and 5.2).
     fn read_field_lines(&mut self, reader: &mut Take<impl BufRead>) -> Result<()> {
         reader.set_limit(MAX_FIELD_LINES);
+        let mut line = String::new();
         loop {
-            let line = read_line(reader).context(Status::FIELDS_TOO_LARGE)?;
+            read_line(reader, &mut line).context(Status::FIELDS_TOO_LARGE)?;
             if line.is_empty() {
                 return Ok(());
             }
@@ -140,75 +187,87 @@ impl Request {
         let same = self.fields.iter().filter(|field| field.0.eq_ignore_ascii_case(name));
         same.map(|field| field.1.as_str()).collect()
     }
-
     /// Checks the rules for every request (RFC 9112, sections 2.3, 3.2, 6.1 and 6.3).
     fn check(&self) -> Result<()> {
         ensure!(self.version.starts_with("HTTP/1."), Status::VERSION_NOT_SUPPORTED);
         let hosts = self.values("Host");
         ensure!(hosts.len() < 2, "more than one Host field");
         ensure!(hosts.len() == 1 || self.version == "HTTP/1.0", "there is no Host field");
-        let fits = |c: char| c.is_ascii_graphic() && !"/?#@<>{}|^`".contains(c);
-        ensure!(hosts.concat().chars().all(fits), "{hosts:?} is not a host");
+        ensure!(hosts.iter().copied().all(is_host), "{hosts:?} is not a host");
         let lengths = self.values("Content-Length");
         ensure!(lengths.len() < 2, "more than one Content-Length field");
         let is_number = lengths.concat().chars().all(|c| c.is_ascii_digit());
-        ensure!(is_number && lengths != [""], "{lengths:?} is not a length");
-        let codings = self.values("Transfer-Encoding");
-        ensure!(codings.is_empty() || lengths.is_empty(), "two ways to end the content");
-        ensure!(codings.is_empty(), Status::NOT_IMPLEMENTED);
+        let fits = |length: &&str| (1..20).contains(&length.len()); // into 64 bits
+        ensure!(is_number && lengths.iter().all(fits), "{lengths:?} is not a length");
+        if let Some(codings) = self.values("Transfer-Encoding").last() {
+            ensure!(lengths.is_empty(), "two ways to end the content");
+            let last = codings.rsplit(',').next().unwrap_or_default().trim_ascii();
+            ensure!(last.eq_ignore_ascii_case("chunked"), "no way to end the content");
+            ensure!(self.version != "HTTP/1.0", "chunks came with HTTP/1.1");
+            bail!(Status::NOT_IMPLEMENTED);
+        }
         Ok(())
     }
 
-    /// The path of the target, without host and query (RFC 9112, section 3.2).
-    fn path(&self) -> Result<&str> {
-        let (path, _query) = self.target.split_once('?').unwrap_or((&self.target, ""));
-        if path.starts_with('/') || (self.target == "*" && self.method == "OPTIONS") {
-            return Ok(path);
+    /// Whether content follows the head (RFC 9112, section 6.3).
+    fn has_content(&self) -> bool {
+        self.values("Content-Length").iter().any(|length| length.parse() != Ok(0_u64))
+    }
+
+    /// The host and the path that are meant, without the query (RFC 9112, section 3.2).
+    fn host_and_path(&self) -> Result<(&str, &str)> {
+        let host = self.values("Host").first().copied().unwrap_or_default();
+        let (target, _query) = self.target.split_once('?').unwrap_or((&self.target, ""));
+        if target.starts_with('/') || (self.target == "*" && self.method == "OPTIONS") {
+            return Ok((host, target));
         }
-        let (scheme, rest) = path.split_once("://").unwrap_or_default();
+        // A whole URL: its host counts, whatever the Host field says (section 3.2.2).
+        let (scheme, rest) = target.split_once("://").unwrap_or_default();
         let (host, path) = rest.split_at(rest.find('/').unwrap_or(rest.len()));
-        let is_absolute = scheme.eq_ignore_ascii_case("http") && !host.is_empty();
-        ensure!(is_absolute, "{:?} is not a request target", self.target);
-        Ok(if path.is_empty() { "/" } else { path })
+        let is_http = scheme.eq_ignore_ascii_case("http") && !host.is_empty();
+        ensure!(is_http && is_host(host), "{:?} is not a request target", self.target);
+        Ok((host, if path.is_empty() { "/" } else { path }))
     }
 }
 
 /// The answer to a whole request: to HEAD as to GET (RFC 9110, section 9.3.2).
 fn route(request: &Request) -> Result<Response> {
-    request.check()?;
     let Request { method, target, .. } = request;
-    let as_get = Request { method: "GET".to_string(), ..request.clone() };
     let known = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE", "TRACE"];
     ensure!(known.contains(&method.as_str()), Status::NOT_IMPLEMENTED);
-    let (status, field, content) = match request.path()? {
-        "/" => (Status::OK, HTML, WELCOME.to_string()),
-        "/headers" => (Status::OK, TEXT, describe(&as_get)),
-        "/coffee" => (Status::TEAPOT, TEXT, "short and stout\n".to_string()),
-        "*" => (Status::OK, ALLOW, String::new()),
+    let (_, path) = request.host_and_path()?;
+    let page = match path {
+        "/" => Response::new(Status::OK, HTML, WELCOME),
+        "/headers" => Response::new(Status::OK, TEXT, &describe(request)),
+        "/coffee" => Response::new(Status::TEAPOT, TEXT, "short and stout\n"),
+        "*" => Response::new(Status::OK, ALLOW, ""),
         _ => bail!(Status::NOT_FOUND),
     };
     ensure!(method == "GET" || method == "HEAD" || target == "*", Status::NOT_ALLOWED);
-    Ok(Response { status, fields: vec![field], content })
+    Ok(page)
 }
 
 /// The answer to what went wrong. A connection that broke off gets none.
 fn refuse(error: anyhow::Error) -> Result<Response> {
     // A read that takes too long ends in one or the other, as the system likes.
     let kind = error.downcast_ref().map(io::Error::kind);
-    if let Some(io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock) = kind {
+    if let Some(ErrorKind::TimedOut | ErrorKind::WouldBlock) = kind {
         return refuse(anyhow::Error::msg(Status::REQUEST_TIMEOUT));
     }
     ensure!(!error.is::<io::Error>(), "{}", error.root_cause());
     let status = *error.downcast_ref().unwrap_or(&Status::BAD_REQUEST);
-    let fields = if status.0 == 405 { vec![TEXT, ALLOW] } else { vec![TEXT] };
-    Ok(Response { status, fields, content: format!("{error:#}\n") })
+    let fields = TEXT.to_string() + if status.0 == 405 { ALLOW } else { "" };
+    Ok(Response::new(status, &fields, &format!("{error:#}\n")))
 }
 
 /// What the server has understood of a request, in words.
 fn describe(request: &Request) -> String {
-    let Request { method, target, version, fields } = request;
+    let Request { method, target, version, fields, .. } = request;
+    // HEAD announces what GET would get.
+    let method = if method == "HEAD" { "GET" } else { method };
     let mut content = format!("Method {method}, target {target}, version {version}.\n");
-    content += &format!("You call me {}.\n", request.values("Host").join(" and "));
+    let (host, _) = request.host_and_path().unwrap_or_default();
+    content += &format!("You call me {host}.\n");
     for (name, value) in fields {
         content += &format!("{name}: {value}\n");
     }
@@ -218,8 +277,15 @@ fn describe(request: &Request) -> String {
 /// What goes back to the client.
 struct Response {
     status: Status,
-    fields: Vec<(&'static str, &'static str)>,
+    fields: String,
     content: String,
+}
+
+impl Response {
+    /// A response with these field lines, each with its CRLF, and this content.
+    fn new(status: Status, fields: &str, content: &str) -> Response {
+        Response { status, fields: fields.to_string(), content: content.to_string() }
+    }
 }
 
 /// A status code and its reason phrase (RFC 9110, section 15; RFC 6585 for 431).
@@ -247,32 +313,51 @@ impl fmt::Display for Status {
 
 /// The head of the response, which says how to read the content (RFC 9110, section 8).
 fn head(response: &Response) -> String {
-    let Response { status, fields, content } = response;
-    let mut head = format!("HTTP/1.1 {status}\r\n");
-    for (name, value) in fields {
-        head += &format!("{name}: {value}\r\n");
-    }
+    let Response { status, fields, content, .. } = response;
+    let mut head = format!("HTTP/1.1 {status}\r\n{fields}");
     head += &format!("Content-Length: {}\r\n", content.len());
     head += "Connection: close\r\n";
     head + "\r\n"
 }
 
-/// Reads a line, however many reads that takes, and cuts off its CRLF, or a lone LF.
-fn read_line(reader: &mut Take<impl BufRead>) -> Result<String> {
+/// Reads a line without its CRLF, or LF, however many reads that takes; or as far as it came.
+fn read_line(reader: &mut Take<impl BufRead>, line: &mut String) -> Result<()> {
     let mut bytes = Vec::new();
-    reader.read_until(b'\n', &mut bytes)?;
-    let Some(line) = bytes.strip_suffix(b"\n") else {
-        ensure!(reader.limit() > 0, "more bytes than the limit allows");
-        bail!(io::Error::other("closed before the end of a line")); // No request at all.
-    };
-    let line = line.strip_suffix(b"\r").unwrap_or(line); // RFC 9112, section 2.2
-    Ok(String::from_utf8_lossy(line).into_owned())
+    let result = reader.read_until(b'\n', &mut bytes);
+    let is_whole = bytes.ends_with(b"\n");
+    let text = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    let text = text.strip_suffix(b"\r").unwrap_or(text); // RFC 9112, section 2.2
+    *line = String::from_utf8_lossy(text).into_owned();
+    result?;
+    ensure!(is_whole || reader.limit() > 0, "more bytes than the limit allows");
+    ensure!(is_whole, io::Error::other("closed before the end of a line")); // No request.
+    Ok(())
 }
 
 /// Whether the text is a token (RFC 9110, section 5.6.2), as a method is.
 fn is_token(text: &str) -> bool {
     let is_tchar = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-.^_`|~".contains(c);
     !text.is_empty() && text.chars().all(is_tchar)
+}
+
+/// Whether the text may be a request target (RFC 3986, section 2, but for the `#`).
+fn is_target(text: &str) -> bool {
+    let fits =
+        |c: char| c.is_ascii_alphanumeric() || "-._~:/?[]@!$&'()*+,;=%".contains(c);
+    let mut codes = text.split('%').skip(1).map(|code| code.bytes().take(2));
+    let is_encoded = codes.all(|code| code.filter(u8::is_ascii_hexdigit).count() == 2);
+    !text.is_empty() && text.chars().all(fits) && is_encoded
+}
+
+/// Whether the text is a host, with or without a port (RFC 3986, sections 3.2.2 and 3.2.3).
+fn is_host(text: &str) -> bool {
+    let name = text.trim_end_matches(|c: char| c.is_ascii_digit());
+    let name = name.strip_suffix(':').unwrap_or(text);
+    if let Some(rest) = name.strip_prefix('[') {
+        return rest.strip_suffix(']').is_some_and(|ip| ip.parse::<Ipv6Addr>().is_ok());
+    }
+    let fits = |c: char| c.is_ascii_alphanumeric() || "-._~!$&'()*+,;=%".contains(c);
+    name.is_empty() || (is_target(name) && name.chars().all(fits))
 }
 
 /// Lets the client close first: a reset could destroy the answer (RFC 9112, section 9.6).
