@@ -30,8 +30,21 @@ pub enum Typing {
 /// # Errors
 /// The conversation up to the first difference, to be read by a person.
 pub fn play(address: SocketAddr, lines: &[Line], typing: Typing) -> Result<(), String> {
-    run(address, lines, typing, |_, mismatch, at| Err(report(lines, at, &mismatch)))
-        .map(|_| ())
+    play_within(PATIENCE, address, lines, typing)
+}
+
+/// Plays a conversation, and waits for each answer no longer than this.
+///
+/// # Errors
+/// As for `play`.
+pub fn play_within(
+    patience: Duration,
+    address: SocketAddr,
+    lines: &[Line],
+    typing: Typing,
+) -> Result<(), String> {
+    let settle = |_: &mut Client, mismatch, at| Err(report(lines, at, &mismatch));
+    run(patience, address, lines, typing, settle).map(|_| ())
 }
 
 /// Plays a conversation, and returns it with the answers that really came. What the clients
@@ -40,7 +53,8 @@ pub fn play(address: SocketAddr, lines: &[Line], typing: Typing) -> Result<(), S
 /// # Errors
 /// When the server cannot be reached.
 pub fn record(address: SocketAddr, lines: &[Line]) -> Result<Vec<Line>, String> {
-    run(address, lines, Typing::AtOnce, |client, _, _| Ok(client.whole_answer()))
+    let settle = |client: &mut Client, _, _| Ok(client.whole_answer());
+    run(PATIENCE, address, lines, Typing::AtOnce, settle)
 }
 
 /// What came instead of what was expected.
@@ -56,6 +70,7 @@ struct Mismatch {
 /// Plays the events in order. `settle` decides on a mismatch: it returns an error, or the
 /// events that take the place of the expected ones.
 fn run(
+    patience: Duration,
     address: SocketAddr,
     lines: &[Line],
     typing: Typing,
@@ -94,7 +109,7 @@ fn run(
             Event::Silence => client.hear_nothing(),
             Event::Matters(_) => Ok(()),
             Event::Receive(_) | Event::MayBeLost | Event::ServerClose => {
-                client.hear(group, is_last, typing)
+                client.hear(patience, group, is_last, typing)
             }
         };
         match outcome {
@@ -256,11 +271,12 @@ impl Client {
     /// Hears an answer, and the close when the conversation ends with it.
     fn hear(
         &mut self,
+        patience: Duration,
         group: &[Line],
         is_last: bool,
         typing: Typing,
     ) -> Result<(), Mismatch> {
-        let deadline = Instant::now() + PATIENCE;
+        let deadline = Instant::now() + patience;
         let may_be_lost = group.iter().any(|line| line.event == Event::MayBeLost);
         for (index, line) in group.iter().enumerate() {
             let Event::Receive(pattern) = &line.event else { continue };
@@ -289,7 +305,7 @@ impl Client {
         // A close with bytes unread is a reset: then there is no answer that it could destroy.
         let may_be_reset =
             may_be_lost || !self.is_answered || typing == Typing::ByteByByte;
-        if !self.came.is_empty() || self.wait(PATIENCE) {
+        if !self.came.is_empty() || self.wait(patience) {
             return Err(self.mismatch(closes));
         }
         if self.end.is_some() && (may_be_reset || !self.is_cut()) {

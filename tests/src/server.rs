@@ -48,12 +48,30 @@ pub fn step_names(root: &Path) -> Result<Vec<String>> {
 /// When a step does not build.
 pub fn build() -> Result<Vec<Step>> {
     let names = step_names(&root())?;
+    let steps = build_targets("bin", "--bins")?;
+    let built: Vec<_> = steps.iter().map(|step| &step.name).collect();
+    ensure!(built == names.iter().collect::<Vec<_>>(), "built {built:?}, not {names:?}");
+    Ok(steps)
+}
+
+/// Builds all stages, once, and returns them in order.
+///
+/// # Errors
+/// When a stage does not build.
+pub fn build_stages() -> Result<Vec<Step>> {
+    build_targets("example", "--examples")
+}
+
+/// Builds the steps' targets of a kind.
+fn build_targets(kind: &str, option: &str) -> Result<Vec<Step>> {
     let cargo = env::var_os("CARGO").unwrap_or("cargo".into());
     let mut command = Command::new(cargo);
-    command
-        .current_dir(root())
-        .args(["build", "--message-format=json-render-diagnostics"]);
-    for name in &names {
+    command.current_dir(root()).args([
+        "build",
+        option,
+        "--message-format=json-render-diagnostics",
+    ]);
+    for name in step_names(&root())? {
         command.args(["--package", &format!("step-{name}")]);
     }
     if !cfg!(debug_assertions) {
@@ -64,15 +82,15 @@ pub fn build() -> Result<Vec<Step>> {
     let mut steps = Vec::new();
     for line in String::from_utf8_lossy(&output.stdout).lines() {
         let message: serde_json::Value = serde_json::from_str(line)?;
-        if let (Some(name), Some(binary)) =
-            (message["target"]["name"].as_str(), message["executable"].as_str())
-        {
+        if let (true, Some(name), Some(binary)) = (
+            message["target"]["kind"][0] == kind,
+            message["target"]["name"].as_str(),
+            message["executable"].as_str(),
+        ) {
             steps.push(Step { name: name.to_string(), binary: binary.into() });
         }
     }
     steps.sort_by(|a, b| a.name.cmp(&b.name));
-    let built: Vec<_> = steps.iter().map(|step| &step.name).collect();
-    ensure!(built == names.iter().collect::<Vec<_>>(), "built {built:?}, not {names:?}");
     Ok(steps)
 }
 

@@ -266,6 +266,22 @@ pub fn read_all(folder: &Path, steps: &[String]) -> Result<Vec<Session>> {
     Ok(sessions)
 }
 
+/// The sessions that each stage wins, by its name, from the text of `tests/stages.txt`: a stage
+/// stands at the beginning of its line, a session is indented.
+pub fn wins(text: &str) -> HashMap<String, Vec<String>> {
+    let mut wins: HashMap<String, Vec<String>> = HashMap::new();
+    let mut stage = "";
+    for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
+        match line.strip_prefix("  ") {
+            Some(session) => {
+                wins.entry(stage.to_string()).or_default().push(session.to_string())
+            }
+            None => stage = line,
+        }
+    }
+    wins
+}
+
 /// Where in an answer the next received line stands.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Part {

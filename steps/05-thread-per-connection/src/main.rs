@@ -187,6 +187,7 @@ impl Request {
         let same = self.fields.iter().filter(|field| field.0.eq_ignore_ascii_case(name));
         same.map(|field| field.1.as_str()).collect()
     }
+
     /// Checks the rules for every request (RFC 9112, sections 2.3, 3.2, 6.1 and 6.3).
     fn check(&self) -> Result<()> {
         ensure!(self.version.starts_with("HTTP/1."), Status::VERSION_NOT_SUPPORTED);
@@ -263,8 +264,7 @@ fn refuse(error: anyhow::Error) -> Result<Response> {
 /// What the server has understood of a request, in words.
 fn describe(request: &Request) -> String {
     let Request { method, target, version, fields, .. } = request;
-    // HEAD announces what GET would get.
-    let method = if method == "HEAD" { "GET" } else { method };
+    let method = if method == "HEAD" { "GET" } else { method }; // It announces GET's length.
     let mut content = format!("Method {method}, target {target}, version {version}.\n");
     let (host, _) = request.host_and_path().unwrap_or_default();
     content += &format!("You call me {host}.\n");

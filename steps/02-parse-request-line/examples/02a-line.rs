@@ -1,0 +1,73 @@
+//! Stage 02a, a line: the server reads a whole one, however it arrives.
+
+use anyhow::{Result, ensure};
+use colored::{ColoredString, Colorize};
+use std::io::{self, BufRead, BufReader, Read, Take, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::{env, process, thread, time::Duration, time::Instant};
+
+/// What a request line may take, in bytes. RFC 9112, section 3, recommends at least 8000.
+const MAX_REQUEST_LINE: u64 = 8192;
+/// How wide a line of the log may get, in characters: an escaped byte takes up to six.
+const WIDTH: usize = 10_000;
+
+/// Listens on the address given as the only argument, or on port 7777 of this machine.
+fn main() {
+    let mut arguments = env::args_os().skip(1);
+    let argument = arguments.next().unwrap_or("127.0.0.1:7777".into());
+    let address = argument.to_string_lossy().parse::<SocketAddr>();
+    let (Ok(address), None) = (address, arguments.next()) else {
+        eprintln!("Usage: at most one IP address and port: 127.0.0.1:7777 or [::1]:8080");
+        process::exit(2);
+    };
+    let listener = TcpListener::bind(address).unwrap_or_else(|error| {
+        eprintln!("Cannot listen on {address}: {error}. Try 127.0.0.1:0, a free port.");
+        process::exit(1);
+    });
+    let address = listener.local_addr().unwrap_or(address);
+    writeln!(io::stdout(), "Listening on http://{address}").ok();
+    serve(&listener);
+}
+
+/// Accepts one connection after another, for ever.
+fn serve(listener: &TcpListener) {
+    const RETRY_TIME: Duration = Duration::from_secs(1); // or it would fill the log
+    for stream in listener.incoming() {
+        if let Err(error) = stream.map(handle) {
+            writeln!(io::stdout(), "cannot serve a client: {error}").ok();
+            thread::sleep(RETRY_TIME);
+        }
+    }
+}
+
+/// Handles one connection. What goes wrong with it is logged, and goes no further.
+fn handle(mut stream: TcpStream) {
+    let start = Instant::now();
+    let peer = stream.peer_addr().map_or("gone".to_string(), |peer| peer.to_string());
+    let line = exchange(&mut stream).unwrap_or_else(|error| format!("{error:#}").red());
+    writeln!(io::stdout(), "02 {peer} {line:.WIDTH$} after {:.1?}", start.elapsed()).ok();
+}
+
+/// Answers one request, and returns what to log of it.
+pub fn exchange(stream: &mut (impl Read + Write)) -> Result<ColoredString> {
+    let mut reader = BufReader::new(&mut *stream).take(MAX_REQUEST_LINE);
+    let mut line = String::new();
+    read_line(&mut reader, &mut line)?;
+    let response = "HTTP/1.1 200 OK\r\n\r\nHello, world!\n";
+    stream.write_all(response.as_bytes())?;
+    Ok(format!("{line:?} 200, {} bytes", response.len()).green())
+}
+
+/// Reads a line without its CRLF, or LF, however many reads that takes; or as far as it came.
+fn read_line(reader: &mut Take<impl BufRead>, line: &mut String) -> Result<()> {
+    let mut bytes = Vec::new();
+    let result = reader.read_until(b'\n', &mut bytes);
+    let is_whole = bytes.ends_with(b"\n");
+    let text = bytes.strip_suffix(b"\n").unwrap_or(&bytes);
+    let text = text.strip_suffix(b"\r").unwrap_or(text); // RFC 9112, section 2.2
+    *line = String::from_utf8_lossy(text).into_owned();
+    result?;
+    ensure!(is_whole || reader.limit() > 0, "more bytes than the limit allows");
+    ensure!(is_whole, io::Error::other("closed before the end of a line")); // No request.
+    Ok(())
+}
