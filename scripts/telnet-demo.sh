@@ -87,14 +87,31 @@ else
   bold='' yellow='' green='' blue='' red='' plain=''
 fi
 width=80
-[ -t 1 ] && width=$(tput cols 2>/dev/null || echo 80)
+[ ! -t 1 ] || width=$(tput cols 2>/dev/null || echo 80)
+[ "$width" -ge 20 ] || width=80 # A terminal without a size says 0.
 
-# Shows a text behind a mark, on as many lines as it takes.
+# Shows a text behind a mark, on as many lines as it takes. A word longer than a line is cut.
 show() { # MARK COLOUR TEXT
-  local mark=$1 colour=$2 text=${3//[[:cntrl:]]/?} room=$((width - ${#1} - 1))
+  local mark=$1 colour=$2 text=${3//[[:cntrl:]]/?} room=$((width - ${#1} - 1)) part
   while :; do
-    printf '%s\n' "$colour$mark${text:+ }${text:0:room}$plain" 2>/dev/null || exit 1
-    text=${text:room}
+    part=${text:0:room + 1}
+    if [ ${#part} -le "$room" ]; then
+      text=''
+    else
+      case $part in
+        *[!\ ]*' '*)
+          part=${part% *}
+          text=${text:${#part} + 1}
+          ;;
+        *)
+          part=${part:0:room - 3}...
+          text=${text:room - 3}
+          text=${text#"${text%%' '*}"}
+          text=${text# }
+          ;;
+      esac
+    fi
+    printf '%s\n' "$colour$mark${part:+ }$part$plain" 2>/dev/null || exit 1
     [ -n "$text" ] || break
     mark=${mark//?/ }
   done
