@@ -81,10 +81,12 @@ esac
 
 # --- How it looks ---------------------------------------------------------------------------
 
+# Of the terminal's colours only these have a contrast of 3 to 1 and more with white and with
+# black: red, magenta, grey, and the bright red, blue and magenta. What is answered has none.
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
-  bold=$'\e[1m' yellow=$'\e[1;33m' green=$'\e[32m' blue=$'\e[36m' red=$'\e[1;31m' plain=$'\e[0m'
+  bold=$'\e[1m' blue=$'\e[1;94m' magenta=$'\e[35m' red=$'\e[1;31m' plain=$'\e[0m'
 else
-  bold='' yellow='' green='' blue='' red='' plain=''
+  bold='' blue='' magenta='' red='' plain=''
 fi
 width=80
 [ ! -t 1 ] || width=$(tput cols 2>/dev/null || echo 80)
@@ -123,10 +125,10 @@ nap() { [ -n "$fast" ] || sleep "$1"; }
 show_typing() { # MARK TEXT
   local index
   if [ -n "$fast" ] || [ ${#2} -gt $((width - ${#1} - 2)) ]; then
-    show "$1" "$yellow" "$2"
+    show "$1" "$blue" "$2"
     return
   fi
-  printf '%s' "$yellow$1${2:+ }"
+  printf '%s' "$blue$1${2:+ }"
   for ((index = 0; index < ${#2}; index++)); do
     printf '%s' "${2:index:1}"
     sleep 0.04
@@ -171,7 +173,7 @@ start_server() { # STEP ADDRESS; returns 1 when it does not listen
     'Listening on http://127.0.0.1:'*) port=${line##*:} ;;
     *) stop_server; return 1 ;;
   esac
-  show '|' "$blue" "$line"
+  show '|' "$magenta" "$line"
 }
 
 stop_server() {
@@ -280,7 +282,7 @@ receive() { # MARK EXPECTED
     return
   }
   line=${line%$'\r'} text=${text%\\}
-  show "$1" "$green" "$line"
+  show "$1" '' "$line"
   case $text in
     *'\*'*)
       want=$(printf '%b' "${text%%'\*'*}")
@@ -394,7 +396,7 @@ play() { # STEP SESSION
             [ -n "$later" ] || is_there || continue
             rest=${rest#client sends } rest=${rest% times}
             count=${rest##* } text=${rest% *}
-            show "$mark" "$yellow" "$count times: $text"
+            show "$mark" "$blue" "$count times: $text"
             ask "$1" "$name" "$name<"
             choose "$name"
             send "$batch"
@@ -402,7 +404,7 @@ play() { # STEP SESSION
             send_many "$text" "$count"
             ;;
           'client closes' | 'client resets')
-            show "$mark" "$yellow" "${rest/resets/is killed}"
+            show "$mark" "$blue" "${rest/resets/is killed}"
             close_client now
             ;;
           silence)
@@ -413,7 +415,7 @@ play() { # STEP SESSION
             fi
             nap 1
             ;;
-          'server closes') show "$mark" "$green" "the server closes without a word" ;;
+          'server closes') show "$mark" '' "the server closes without a word" ;;
           'answer may be lost') ;;
         esac
         ;;
@@ -428,7 +430,7 @@ play() { # STEP SESSION
     close_client now
   done
   for name in "${clients[@]}"; do
-    IFS= read -r -t 20 -u 7 line && show '|' "$blue" "$line"
+    IFS= read -r -t 20 -u 7 line && show '|' "$magenta" "$line"
   done
   clients=() pids=()
   nap 1
