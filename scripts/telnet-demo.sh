@@ -81,8 +81,8 @@ esac
 
 # --- How it looks ---------------------------------------------------------------------------
 
-# Of the terminal's colours only these have a contrast of 3 to 1 and more with white and with
-# black: red, magenta, grey, and the bright red, blue and magenta. What is answered has none.
+# Of xterm's sixteen colours six have a contrast of 3 to 1 and more with white and with black:
+# red, magenta, grey, bright red, bright blue, bright magenta. Answers have the terminal's own.
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
   bold=$'\e[1m' blue=$'\e[1;94m' magenta=$'\e[35m' red=$'\e[1;31m' plain=$'\e[0m'
 else
@@ -325,6 +325,32 @@ lines_for() { # STEP SESSION
   ' "$sessions/$2.session"
 }
 
+# Why nothing comes back: who is answered when another client goes on waits for that one. Else
+# the server waits for more.
+why_silent() { # NAME NEXT_LINE...
+  local name=$1 line who other=''
+  shift
+  for line in "$@"; do
+    who=${line%%[!a-z]*}
+    case $line in
+      "$name>"* | "$name* client sends"*) other='' && break ;;
+      "$name<"*) break ;;
+      "$name*"*) ;;
+      "$who>"* | "$who* client "*) [ -n "$other" ] || ! is_open "$who" || other=$who ;;
+    esac
+  done
+  if [ -n "$other" ]; then
+    echo "$name waits, $other is not done"
+  else
+    echo "the server waits for ${name:-more}"
+  fi
+}
+
+# How many seconds a step gives a request.
+patience() { # STEP
+  sed -n 's/^const EXCHANGE_TIME.*from_secs(\([0-9]*\)).*/\1/p' "steps/$1/src/main.rs"
+}
+
 # Whether the session has a section of this step.
 changes_at() { grep -q "^@ $1\$" "$sessions/$2.session"; }
 
@@ -388,6 +414,12 @@ play() { # STEP SESSION
         ;;
       '<')
         case "${lines[*]:index}" in *"$name* answer may be lost"*) lossy=1 ;; *) lossy='' ;; esac
+        case $rest in
+          HTTP/*' 408 '*)
+            text=$(patience "$1")
+            show "$name*" "$bold" "the server waits for ${name:-more}, up to ${text:-some} seconds"
+            ;;
+        esac
         receive "$mark" "$rest"
         ;;
       '*')
@@ -411,7 +443,7 @@ play() { # STEP SESSION
             if IFS= read -r -t 1 -u "$out" line; then
               wrong silence "$line"
             else
-              show "$mark" "$bold" "silence"
+              show "$mark" "$bold" "silence: $(why_silent "$name" "${lines[@]:index + 1}")"
             fi
             nap 1
             ;;
