@@ -2,11 +2,13 @@
 # Plays sessions to the steps through a real telnet, as a person would type them.
 #
 #   scripts/telnet-demo.sh                 the session hello, to every step
-#   scripts/telnet-demo.sh 03              what step 03 changes
+#   scripts/telnet-demo.sh 03              the conversations of its chapter
+#   scripts/telnet-demo.sh --all 03        these, and whatever else it changes
 #   scripts/telnet-demo.sh unknown_method  one session, to every step
 #   scripts/telnet-demo.sh 03 headers      one session, to one step
 #
-#   --pause   waits for Enter between sessions
+#   --all     plays all sessions that a step changes; without a step, to every step
+#   --pause   says what comes, and waits for Enter, before each session
 #   --predict asks what will be answered, and waits for Enter, before each answer
 #   --fast    types at once
 #   --list    lists the sessions
@@ -23,12 +25,33 @@ readonly sessions=tests/sessions
 
 usage() {
   echo "$1" >&2
-  echo "Usage: scripts/telnet-demo.sh [--pause] [--predict] [--fast] [--list] [--with telnet|nc|bash]" \
-    "[STEP...] [SESSION...]" >&2
+  echo "Usage: scripts/telnet-demo.sh [--all] [--pause] [--predict] [--fast] [--list]" \
+    "[--with telnet|nc|bash] [STEP...] [SESSION...]" >&2
   exit 2
 }
 
 title() { sed -n '1s/^# *//p' "$sessions/$1.session"; }
+
+# What to look at: the other lines of comment, in one.
+about() { # SESSION
+  awk 'NR > 1 && sub(/^# */, "") { printf "%s%s", gap, $0; gap = " " }' "$sessions/$1.session"
+}
+
+# The sessions to play to a step: those that its chapter shows with it, in the same order. The
+# others that it changes are played with --all, or when its chapter shows none.
+sessions_of() { # STEP
+  local shown file name
+  shown=$(sed -n 's/^{{#session \([a-z0-9_]*\)}}.*/\1/p' "book/src/$1.md" 2>/dev/null)
+  {
+    [ -z "$shown" ] || echo "$shown"
+    if [ -n "$all" ] || [ -z "$shown" ]; then
+      for file in "$sessions"/*.session; do
+        name=$(basename "$file" .session)
+        if changes_at "$1" "$name"; then echo "$name"; fi
+      done
+    fi
+  } | awk '!seen[$0]++'
+}
 
 list() {
   local file name
@@ -40,9 +63,10 @@ list() {
 
 all_steps=()
 for folder in steps/*/; do all_steps+=("$(basename "$folder")"); done
-steps=() names=() pause='' predict='' fast='' with='' note=''
+steps=() names=() all='' pause='' predict='' fast='' with='' note=''
 while [ $# -gt 0 ]; do
   case $1 in
+    --all) all=1 ;;
     --pause) pause=1 ;;
     --predict) predict=1 ;;
     --fast) fast=1 ;;
@@ -69,6 +93,10 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
+
+if [ -n "$all" ] && [ ${#names[@]} -gt 0 ]; then
+  usage "--all plays all sessions of a step: name steps with it, not sessions (${names[*]})."
+fi
 
 if [ -z "$with" ]; then
   for with in telnet nc bash; do command -v "$with" >/dev/null && break; done
@@ -367,12 +395,26 @@ choose_how() { # LINES
   esac
 }
 
+# Says what comes, and with --pause waits for Enter. With --predict it does not give it away.
+announce() { # STEP SESSION
+  local text
+  show '==' "$bold" "$1: $(title "$2")"
+  [ -n "$pause" ] || return
+  text=$(about "$2")
+  if [ ${#text} -gt 230 ]; then
+    text=${text:0:230}
+    text="${text% *} ..."
+  fi
+  [ -z "$text" ] || [ -n "$predict" ] || show '  ' '' "$text"
+  printf '%s' "(Enter)"
+  read -r _ || echo
+}
+
 play() { # STEP SESSION
   local lines=() line index name rest kind batch='' next count text
   local mark lossy='' lost='' how later asked=''
   text=$(lines_for "$1" "$2")
   while IFS= read -r line; do lines+=("$line"); done <<<"$text"
-  show '==' "$bold" "$1: $(title "$2")"
   choose_how "$text"
   if [ "$how" = none ]; then
     show '*' "$bold" "left out: only the tests can close one side and listen on"
@@ -470,7 +512,7 @@ play() { # STEP SESSION
 
 # --- The show -------------------------------------------------------------------------------
 
-if [ ${#names[@]} -eq 0 ] && [ ${#steps[@]} -eq 0 ]; then names=(hello); fi
+if [ -z "$all" ] && [ ${#names[@]} -eq 0 ] && [ ${#steps[@]} -eq 0 ]; then names=(hello); fi
 [ ${#steps[@]} -gt 0 ] || steps=("${all_steps[@]}")
 [ -z "$note" ] || show '*' "$bold" "$note"
 binaries=()
@@ -485,18 +527,9 @@ for step in "${steps[@]}"; do
     echo "$step does not start." >&2
     exit 1
   }
-  to_play=(${names[@]+"${names[@]}"})
-  if [ ${#names[@]} -eq 0 ]; then
-    for file in "$sessions"/*.session; do
-      name=$(basename "$file" .session)
-      if changes_at "$step" "$name"; then to_play+=("$name"); fi
-    done
-  fi
-  for name in ${to_play[@]+"${to_play[@]}"}; do
-    if [ -n "$pause" ]; then
-      printf '%s' "(Enter)"
-      read -r _ || true
-    fi
+  if [ ${#names[@]} -gt 0 ]; then to_play=${names[*]}; else to_play=$(sessions_of "$step"); fi
+  for name in $to_play; do
+    announce "$step" "$name"
     play "$step" "$name"
   done
   stop_server
