@@ -37,6 +37,9 @@ about() { # SESSION
   awk 'NR > 1 && sub(/^# */, "") { printf "%s%s", gap, $0; gap = " " }' "$sessions/$1.session"
 }
 
+# Whether the session has a section of this step.
+changes_at() { grep -q "^@ $1\$" "$sessions/$2.session"; }
+
 # The sessions to play to a step: those that its chapter shows with it, in the same order. The
 # others that it changes are played with --all, or when its chapter shows none.
 sessions_of() { # STEP
@@ -120,6 +123,9 @@ width=80
 [ ! -t 1 ] || width=$(tput cols 2>/dev/null || echo 80)
 [ "$width" -ge 20 ] || width=80 # A terminal without a size says 0.
 
+# Writes, as long as somebody reads.
+put() { printf '%s' "$1" 2>/dev/null || exit 1; }
+
 # Shows a text behind a mark, on as many lines as it takes. A word longer than a line is cut.
 show() { # MARK COLOUR TEXT
   local mark=$1 colour=$2 text=${3//[[:cntrl:]]/?} room=$((width - ${#1} - 1)) part
@@ -141,7 +147,7 @@ show() { # MARK COLOUR TEXT
           ;;
       esac
     fi
-    printf '%s\n' "$colour$mark${part:+ }$part$plain" 2>/dev/null || exit 1
+    put "$colour$mark${part:+ }$part$plain"$'\n'
     [ -n "$text" ] || break
     mark=${mark//?/ }
   done
@@ -156,12 +162,12 @@ show_typing() { # MARK TEXT
     show "$1" "$blue" "$2"
     return
   fi
-  printf '%s' "$blue$1${2:+ }"
+  put "$blue$1${2:+ }"
   for ((index = 0; index < ${#2}; index++)); do
-    printf '%s' "${2:index:1}"
+    put "${2:index:1}"
     sleep 0.04
   done
-  printf '%s\n' "$plain"
+  put "$plain"$'\n'
 }
 
 # --- The server -----------------------------------------------------------------------------
@@ -346,7 +352,7 @@ hear_close() {
 lines_for() { # STEP SESSION
   awk -v step="$1" '
     /^@ / { section = $2; if (section <= step) own = ""; next }
-    /^#/ || /^$/ || / matters$/ { next }
+    /^#/ || /^$/ || /^[a-z]*\* .* matters$/ { next }
     section == "" { common = common $0 "\n"; next }
     section <= step { own = own $0 "\n" }
     END { printf "%s%s", common, own }
@@ -379,9 +385,6 @@ patience() { # STEP
   sed -n 's/^const EXCHANGE_TIME.*from_secs(\([0-9]*\)).*/\1/p' "steps/$1/src/main.rs"
 }
 
-# Whether the session has a section of this step.
-changes_at() { grep -q "^@ $1\$" "$sessions/$2.session"; }
-
 # With what to play these lines: telnet and nc cannot send every byte.
 choose_how() { # LINES
   local typed
@@ -406,8 +409,8 @@ announce() { # STEP SESSION
     text="${text% *} ..."
   fi
   [ -z "$text" ] || [ -n "$predict" ] || show '  ' '' "$text"
-  printf '%s' "(Enter)"
-  read -r _ || echo
+  put "(Enter)"
+  read -r _ || put $'\n'
 }
 
 play() { # STEP SESSION
@@ -491,6 +494,7 @@ play() { # STEP SESSION
             ;;
           'server closes') show "$mark" '' "the server closes without a word" ;;
           'answer may be lost') ;;
+          *) wrong "a mark that can be shown here" "* $rest" ;;
         esac
         ;;
     esac
@@ -522,7 +526,7 @@ target=${CARGO_TARGET_DIR:-target}
 
 failed=''
 for step in "${steps[@]}"; do
-  echo
+  put $'\n'
   start_server "$step" 127.0.0.1:7777 || start_server "$step" 127.0.0.1:0 || {
     echo "$step does not start." >&2
     exit 1
