@@ -155,10 +155,12 @@ show() { # MARK COLOUR TEXT
 
 nap() { [ -n "$fast" ] || sleep "$1"; }
 
-# Shows a line as it is typed, letter by letter.
+# Shows a line as it is typed: letter by letter, if it is new in this session, and not too long.
 show_typing() { # MARK TEXT
-  local index
-  if [ -n "$fast" ] || [ ${#2} -gt $((width - ${#1} - 2)) ]; then
+  local index again=''
+  case $typed in *"<$2>"*) again=1 ;; esac
+  typed+="<$2>"
+  if [ -n "$fast$again" ] || [ ${#2} -gt $((width - ${#1} - 2)) ]; then
     show "$1" "$blue" "$2"
     return
   fi
@@ -415,7 +417,7 @@ announce() { # STEP SESSION
 
 play() { # STEP SESSION
   local lines=() line index name rest kind batch='' next count text
-  local mark lossy='' lost='' how later asked=''
+  local mark lossy='' lost='' how later asked='' typed=''
   text=$(lines_for "$1" "$2")
   while IFS= read -r line; do lines+=("$line"); done <<<"$text"
   choose_how "$text"
@@ -433,10 +435,10 @@ play() { # STEP SESSION
     rest=${rest# }
     mark=$name$kind
     next=${lines[index + 1]:-}
-    # With a question, a client connects after it: step 05 has no patience with classes.
+    # A client connects when it sends, after all questions: step 05 has no patience.
     later=''
     case $kind$rest in
-      '>'* | '*client sends'*) [ -z "$predict" ] || is_open "$name" || later=1 ;;
+      '>'* | '*client sends'*) is_open "$name" || later=1 ;;
       *) asked='' ;;
     esac
     [ -n "$later" ] || choose "$name"
@@ -490,7 +492,7 @@ play() { # STEP SESSION
             else
               show "$mark" "$bold" "silence: $(why_silent "$name" "${lines[@]:index + 1}")"
             fi
-            nap 1
+            nap 0.4
             ;;
           'server closes') show "$mark" '' "the server closes without a word" ;;
           'answer may be lost') ;;
