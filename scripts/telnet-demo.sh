@@ -2,11 +2,13 @@
 # Plays sessions to the steps through a real telnet, as a person would type them.
 #
 #   scripts/telnet-demo.sh                 the session hello, to every step
-#   scripts/telnet-demo.sh 03              what step 03 changes
+#   scripts/telnet-demo.sh 03              the conversations of its chapter
+#   scripts/telnet-demo.sh --all 03        these, and whatever else it changes
 #   scripts/telnet-demo.sh unknown_method  one session, to every step
 #   scripts/telnet-demo.sh 03 headers      one session, to one step
 #
-#   --pause   waits for Enter between sessions
+#   --all     plays all sessions that a step changes; without a step, to every step
+#   --pause   says what comes, and waits for Enter, before each session
 #   --predict asks what will be answered, and waits for Enter, before each answer
 #   --fast    types at once
 #   --list    lists the sessions
@@ -23,12 +25,36 @@ readonly sessions=tests/sessions
 
 usage() {
   echo "$1" >&2
-  echo "Usage: scripts/telnet-demo.sh [--pause] [--predict] [--fast] [--list] [--with telnet|nc|bash]" \
-    "[STEP...] [SESSION...]" >&2
+  echo "Usage: scripts/telnet-demo.sh [--all] [--pause] [--predict] [--fast] [--list]" \
+    "[--with telnet|nc|bash] [STEP...] [SESSION...]" >&2
   exit 2
 }
 
 title() { sed -n '1s/^# *//p' "$sessions/$1.session"; }
+
+# What to look at: the other lines of comment, in one.
+about() { # SESSION
+  awk 'NR > 1 && sub(/^# */, "") { printf "%s%s", gap, $0; gap = " " }' "$sessions/$1.session"
+}
+
+# Whether the session has a section of this step.
+changes_at() { grep -q "^@ $1\$" "$sessions/$2.session"; }
+
+# The sessions to play to a step: those that its chapter shows with it, in the same order. The
+# others that it changes are played with --all, or when its chapter shows none.
+sessions_of() { # STEP
+  local shown file name
+  shown=$(sed -n 's/^{{#session \([a-z0-9_]*\)}}.*/\1/p' "book/src/$1.md" 2>/dev/null)
+  {
+    [ -z "$shown" ] || echo "$shown"
+    if [ -n "$all" ] || [ -z "$shown" ]; then
+      for file in "$sessions"/*.session; do
+        name=$(basename "$file" .session)
+        if changes_at "$1" "$name"; then echo "$name"; fi
+      done
+    fi
+  } | awk '!seen[$0]++'
+}
 
 list() {
   local file name
@@ -40,9 +66,10 @@ list() {
 
 all_steps=()
 for folder in steps/*/; do all_steps+=("$(basename "$folder")"); done
-steps=() names=() pause='' predict='' fast='' with='' note=''
+steps=() names=() all='' pause='' predict='' fast='' with='' note=''
 while [ $# -gt 0 ]; do
   case $1 in
+    --all) all=1 ;;
     --pause) pause=1 ;;
     --predict) predict=1 ;;
     --fast) fast=1 ;;
@@ -70,6 +97,10 @@ while [ $# -gt 0 ]; do
   shift
 done
 
+if [ -n "$all" ] && [ ${#names[@]} -gt 0 ]; then
+  usage "--all plays all sessions of a step: name steps with it, not sessions (${names[*]})."
+fi
+
 if [ -z "$with" ]; then
   for with in telnet nc bash; do command -v "$with" >/dev/null && break; done
   [ "$with" = telnet ] || note="there is no telnet here: $with plays instead"
@@ -81,20 +112,42 @@ esac
 
 # --- How it looks ---------------------------------------------------------------------------
 
+# Of xterm's sixteen colours six have a contrast of 3 to 1 and more with white and with black:
+# red, magenta, grey, bright red, bright blue, bright magenta. Answers have the terminal's own.
 if [ -t 1 ] && [ -z "${NO_COLOR:-}" ]; then
-  bold=$'\e[1m' yellow=$'\e[1;33m' green=$'\e[32m' blue=$'\e[36m' red=$'\e[1;31m' plain=$'\e[0m'
+  bold=$'\e[1m' blue=$'\e[1;94m' magenta=$'\e[35m' red=$'\e[1;31m' plain=$'\e[0m'
 else
-  bold='' yellow='' green='' blue='' red='' plain=''
+  bold='' blue='' magenta='' red='' plain=''
 fi
 width=80
-[ -t 1 ] && width=$(tput cols 2>/dev/null || echo 80)
+[ ! -t 1 ] || width=$(tput cols 2>/dev/null || echo 80)
+[ "$width" -ge 20 ] || width=80 # A terminal without a size says 0.
 
-# Shows a text behind a mark, on as many lines as it takes.
+# Writes, as long as somebody reads.
+put() { printf '%s' "$1" 2>/dev/null || exit 1; }
+
+# Shows a text behind a mark, on as many lines as it takes. A word longer than a line is cut.
 show() { # MARK COLOUR TEXT
-  local mark=$1 colour=$2 text=${3//[[:cntrl:]]/?} room=$((width - ${#1} - 1))
+  local mark=$1 colour=$2 text=${3//[[:cntrl:]]/?} room=$((width - ${#1} - 1)) part
   while :; do
-    printf '%s\n' "$colour$mark${text:+ }${text:0:room}$plain" 2>/dev/null || exit 1
-    text=${text:room}
+    part=${text:0:room + 1}
+    if [ ${#part} -le "$room" ]; then
+      text=''
+    else
+      case $part in
+        *[!\ ]*' '*)
+          part=${part% *}
+          text=${text:${#part} + 1}
+          ;;
+        *)
+          part=${part:0:room - 3}...
+          text=${text:room - 3}
+          text=${text#"${text%%' '*}"}
+          text=${text# }
+          ;;
+      esac
+    fi
+    put "$colour$mark${part:+ }$part$plain"$'\n'
     [ -n "$text" ] || break
     mark=${mark//?/ }
   done
@@ -102,19 +155,21 @@ show() { # MARK COLOUR TEXT
 
 nap() { [ -n "$fast" ] || sleep "$1"; }
 
-# Shows a line as it is typed, letter by letter.
+# Shows a line as it is typed: letter by letter, if it is new in this session, and not too long.
 show_typing() { # MARK TEXT
-  local index
-  if [ -n "$fast" ] || [ ${#2} -gt $((width - ${#1} - 2)) ]; then
-    show "$1" "$yellow" "$2"
+  local index again=''
+  case $typed in *"<$2>"*) again=1 ;; esac
+  typed+="<$2>"
+  if [ -n "$fast$again" ] || [ ${#2} -gt $((width - ${#1} - 2)) ]; then
+    show "$1" "$blue" "$2"
     return
   fi
-  printf '%s' "$yellow$1${2:+ }"
+  put "$blue$1${2:+ }"
   for ((index = 0; index < ${#2}; index++)); do
-    printf '%s' "${2:index:1}"
+    put "${2:index:1}"
     sleep 0.04
   done
-  printf '%s\n' "$plain"
+  put "$plain"$'\n'
 }
 
 # --- The server -----------------------------------------------------------------------------
@@ -154,7 +209,7 @@ start_server() { # STEP ADDRESS; returns 1 when it does not listen
     'Listening on http://127.0.0.1:'*) port=${line##*:} ;;
     *) stop_server; return 1 ;;
   esac
-  show '|' "$blue" "$line"
+  show '|' "$magenta" "$line"
 }
 
 stop_server() {
@@ -263,7 +318,7 @@ receive() { # MARK EXPECTED
     return
   }
   line=${line%$'\r'} text=${text%\\}
-  show "$1" "$green" "$line"
+  show "$1" '' "$line"
   case $text in
     *'\*'*)
       want=$(printf '%b' "${text%%'\*'*}")
@@ -299,15 +354,38 @@ hear_close() {
 lines_for() { # STEP SESSION
   awk -v step="$1" '
     /^@ / { section = $2; if (section <= step) own = ""; next }
-    /^#/ || /^$/ || / matters$/ { next }
+    /^#/ || /^$/ || /^[a-z]*\* .* matters$/ { next }
     section == "" { common = common $0 "\n"; next }
     section <= step { own = own $0 "\n" }
     END { printf "%s%s", common, own }
   ' "$sessions/$2.session"
 }
 
-# Whether the session has a section of this step.
-changes_at() { grep -q "^@ $1\$" "$sessions/$2.session"; }
+# Why nothing comes back: who is answered when another client goes on waits for that one. Else
+# the server waits for more.
+why_silent() { # NAME NEXT_LINE...
+  local name=$1 line who other=''
+  shift
+  for line in "$@"; do
+    who=${line%%[!a-z]*}
+    case $line in
+      "$name>"* | "$name* client sends"*) other='' && break ;;
+      "$name<"*) break ;;
+      "$name*"*) ;;
+      "$who>"* | "$who* client "*) [ -n "$other" ] || ! is_open "$who" || other=$who ;;
+    esac
+  done
+  if [ -n "$other" ]; then
+    echo "$name waits, $other is not done"
+  else
+    echo "the server waits for ${name:-more}"
+  fi
+}
+
+# How many seconds a step gives a request.
+patience() { # STEP
+  sed -n 's/^const EXCHANGE_TIME.*from_secs(\([0-9]*\)).*/\1/p' "steps/$1/src/main.rs"
+}
 
 # With what to play these lines: telnet and nc cannot send every byte.
 choose_how() { # LINES
@@ -322,12 +400,26 @@ choose_how() { # LINES
   esac
 }
 
+# Says what comes, and with --pause waits for Enter. With --predict it does not give it away.
+announce() { # STEP SESSION
+  local text
+  show '==' "$bold" "$1: $(title "$2")"
+  [ -n "$pause" ] || return
+  text=$(about "$2")
+  if [ ${#text} -gt 230 ]; then
+    text=${text:0:230}
+    text="${text% *} ..."
+  fi
+  [ -z "$text" ] || [ -n "$predict" ] || show '  ' '' "$text"
+  put "(Enter)"
+  read -r _ || put $'\n'
+}
+
 play() { # STEP SESSION
   local lines=() line index name rest kind batch='' next count text
-  local mark lossy='' lost='' how later asked=''
+  local mark lossy='' lost='' how later asked='' typed=''
   text=$(lines_for "$1" "$2")
   while IFS= read -r line; do lines+=("$line"); done <<<"$text"
-  show '==' "$bold" "$1: $(title "$2")"
   choose_how "$text"
   if [ "$how" = none ]; then
     show '*' "$bold" "left out: only the tests can close one side and listen on"
@@ -343,10 +435,10 @@ play() { # STEP SESSION
     rest=${rest# }
     mark=$name$kind
     next=${lines[index + 1]:-}
-    # With a question, a client connects after it: step 05 has no patience with classes.
+    # A client connects when it sends, after all questions: step 05 has no patience.
     later=''
     case $kind$rest in
-      '>'* | '*client sends'*) [ -z "$predict" ] || is_open "$name" || later=1 ;;
+      '>'* | '*client sends'*) is_open "$name" || later=1 ;;
       *) asked='' ;;
     esac
     [ -n "$later" ] || choose "$name"
@@ -369,6 +461,12 @@ play() { # STEP SESSION
         ;;
       '<')
         case "${lines[*]:index}" in *"$name* answer may be lost"*) lossy=1 ;; *) lossy='' ;; esac
+        case $rest in
+          HTTP/*' 408 '*)
+            text=$(patience "$1")
+            show "$name*" "$bold" "the server waits for ${name:-more}, up to ${text:-some} seconds"
+            ;;
+        esac
         receive "$mark" "$rest"
         ;;
       '*')
@@ -377,7 +475,7 @@ play() { # STEP SESSION
             [ -n "$later" ] || is_there || continue
             rest=${rest#client sends } rest=${rest% times}
             count=${rest##* } text=${rest% *}
-            show "$mark" "$yellow" "$count times: $text"
+            show "$mark" "$blue" "$count times: $text"
             ask "$1" "$name" "$name<"
             choose "$name"
             send "$batch"
@@ -385,19 +483,20 @@ play() { # STEP SESSION
             send_many "$text" "$count"
             ;;
           'client closes' | 'client resets')
-            show "$mark" "$yellow" "${rest/resets/is killed}"
+            show "$mark" "$blue" "${rest/resets/is killed}"
             close_client now
             ;;
           silence)
             if IFS= read -r -t 1 -u "$out" line; then
               wrong silence "$line"
             else
-              show "$mark" "$bold" "silence"
+              show "$mark" "$bold" "silence: $(why_silent "$name" "${lines[@]:index + 1}")"
             fi
-            nap 1
+            nap 0.4
             ;;
-          'server closes') show "$mark" "$green" "the server closes without a word" ;;
+          'server closes') show "$mark" '' "the server closes without a word" ;;
           'answer may be lost') ;;
+          *) wrong "a mark that can be shown here" "* $rest" ;;
         esac
         ;;
     esac
@@ -411,7 +510,7 @@ play() { # STEP SESSION
     close_client now
   done
   for name in "${clients[@]}"; do
-    IFS= read -r -t 20 -u 7 line && show '|' "$blue" "$line"
+    IFS= read -r -t 20 -u 7 line && show '|' "$magenta" "$line"
   done
   clients=() pids=()
   nap 1
@@ -419,7 +518,7 @@ play() { # STEP SESSION
 
 # --- The show -------------------------------------------------------------------------------
 
-if [ ${#names[@]} -eq 0 ] && [ ${#steps[@]} -eq 0 ]; then names=(hello); fi
+if [ -z "$all" ] && [ ${#names[@]} -eq 0 ] && [ ${#steps[@]} -eq 0 ]; then names=(hello); fi
 [ ${#steps[@]} -gt 0 ] || steps=("${all_steps[@]}")
 [ -z "$note" ] || show '*' "$bold" "$note"
 binaries=()
@@ -429,23 +528,14 @@ target=${CARGO_TARGET_DIR:-target}
 
 failed=''
 for step in "${steps[@]}"; do
-  echo
+  put $'\n'
   start_server "$step" 127.0.0.1:7777 || start_server "$step" 127.0.0.1:0 || {
     echo "$step does not start." >&2
     exit 1
   }
-  to_play=(${names[@]+"${names[@]}"})
-  if [ ${#names[@]} -eq 0 ]; then
-    for file in "$sessions"/*.session; do
-      name=$(basename "$file" .session)
-      if changes_at "$step" "$name"; then to_play+=("$name"); fi
-    done
-  fi
-  for name in ${to_play[@]+"${to_play[@]}"}; do
-    if [ -n "$pause" ]; then
-      printf '%s' "(Enter)"
-      read -r _ || true
-    fi
+  if [ ${#names[@]} -gt 0 ]; then to_play=${names[*]}; else to_play=$(sessions_of "$step"); fi
+  for name in $to_play; do
+    announce "$step" "$name"
     play "$step" "$name"
   done
   stop_server
