@@ -219,6 +219,16 @@ impl Session {
         [&self.common, own].concat()
     }
 
+    /// Whether two steps hold this conversation in different ways.
+    pub fn differs(&self, one: &str, other: &str) -> bool {
+        let events = |step: &str| -> Vec<(String, Event)> {
+            let lines = self.lines(step).into_iter();
+            let lines = lines.filter(|line| !matches!(line.event, Event::Matters(_)));
+            lines.map(|line| (line.client, line.event)).collect()
+        };
+        events(one) != events(other)
+    }
+
     /// The session file with other conversations, and a section only where one changes. The
     /// conversations begin with what all steps have in common.
     ///

@@ -142,8 +142,7 @@ impl Stage {
 
     /// Whether the step changes a session.
     fn is_changed(&self, session: &Session) -> bool {
-        let Some(before) = &self.before else { return true };
-        events(&session.lines(before)) != events(&session.lines(&self.step))
+        self.before.as_ref().is_none_or(|before| session.differs(before, &self.step))
     }
 }
 

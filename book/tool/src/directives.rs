@@ -1,5 +1,6 @@
 //! What a chapter's `{{#…}}` become. `book/README.md` describes them for who writes a chapter.
 
+use crate::highlight::escape;
 use crate::page;
 use crate::steps::{Part, Row, Step, changes, is_in};
 use anyhow::{Context, Result, bail, ensure};
@@ -7,10 +8,10 @@ use indexmap::IndexMap;
 use mdbook_preprocessor::book::{Book, Chapter};
 use regex::{Captures, Regex};
 use replayer::exercise::{self, Exercise};
-use replayer::session::{Event, Session, read_all};
+use replayer::session::{Event, Session, read_all, wins};
 use serde::Deserialize;
 use similar::ChangeTag;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::Path;
 
@@ -20,14 +21,20 @@ pub struct Directives {
     pub steps: Vec<Step>,
     /// The diff of each step to the one before.
     pub diffs: Vec<Vec<Part>>,
+    /// For each step, the way to it: its stages, and then itself.
+    legs: Vec<Vec<Leg>>,
+    /// How many of the legs of its step the chapter has come to the end of.
+    run: usize,
+    /// The sessions that the chapter has shown, with the step.
+    ids: HashSet<String>,
+    /// The sessions that each stage wins, by its name.
+    wins: HashMap<String, Vec<String>>,
     /// All sessions.
     pub sessions: Vec<Session>,
     /// All exercises that a session can check.
     pub exercises: Vec<Exercise>,
     /// What a link to a file of the repository begins with.
     pub repository: String,
-    /// For each step, which parts of its diff its own chapter shows.
-    shown: Vec<HashSet<usize>>,
     /// Where each session is shown first, in the order of the chapters.
     places: IndexMap<String, String>,
     /// How long the parts of the chapters take, from their front matter: the chapter's name, the
@@ -41,6 +48,14 @@ pub struct Directives {
     problems: Vec<String>,
 }
 
+/// The way from one stage or step to the next.
+struct Leg {
+    /// The diff.
+    parts: Vec<Part>,
+    /// Which parts of it the chapter of its step shows.
+    shown: HashSet<usize>,
+}
+
 impl Directives {
     /// Reads the steps and the sessions.
     ///
@@ -51,20 +66,30 @@ impl Directives {
         let names: Vec<_> = steps.iter().map(|step| step.name.clone()).collect();
         let sessions = read_all(&root.join("tests/sessions"), &names)?;
         let exercises = exercise::read_all(&root.join("tests/exercises"), &names)?;
-        let mut diffs = Vec::new();
-        for (index, step) in steps.iter().enumerate() {
-            diffs.push(step.diff(index.checked_sub(1).map(|before| &steps[before]))?);
+        let (mut diffs, mut legs, mut before) = (Vec::new(), Vec::new(), None);
+        for step in &steps {
+            diffs.push(step.diff(before)?);
+            let mut own = Vec::new();
+            for leg in step.legs() {
+                own.push(Leg { parts: leg.diff(before)?, shown: HashSet::new() });
+                before = Some(leg);
+            }
+            legs.push(own);
         }
-        let shown = vec![HashSet::new(); steps.len()];
+        let wins =
+            wins(&fs::read_to_string(root.join("tests/stages.txt")).unwrap_or_default());
         let (places, minutes, set, problems) = Default::default();
         let said = said(&sessions, &names);
         Ok(Directives {
             steps,
             diffs,
+            legs,
+            run: 0,
+            ids: HashSet::new(),
+            wins,
             sessions,
             exercises,
             repository,
-            shown,
             places,
             minutes,
             said,
@@ -184,6 +209,8 @@ impl Directives {
         let Some(path) = chapter.path.clone() else { return };
         let stem = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
         let own = self.steps.iter().position(|step| step.name == stem);
+        self.run = 0;
+        self.ids.clear();
         let page = path.with_extension("html").to_string_lossy().into_owned();
         #[allow(clippy::unwrap_used)] // The patterns are literals.
         let [pattern, comment, drawn] = [
@@ -239,6 +266,13 @@ impl Directives {
             text += &line.replace("](../../", &format!("]({}", self.repository));
             text.push('\n');
         }
+        if let Some(leg) = own.and_then(|own| self.steps[own].legs().nth(self.run)) {
+            let name = &leg.name;
+            self.problems.push(format!(
+                "book/src/{}: there is no {{{{#run {name}}}}}",
+                path.display()
+            ));
+        }
         chapter.content = text;
     }
 
@@ -258,41 +292,50 @@ impl Directives {
             })
         };
         Ok(match directive {
+            "diff" if what.is_empty() => {
+                let index = chosen()?;
+                let before = index.checked_sub(1).map(|before| &self.steps[before]);
+                page::whole(
+                    before,
+                    &self.steps[index],
+                    &self.diffs[index],
+                    &self.repository,
+                )
+            }
             "diff" => {
                 let index = chosen()?;
                 let before = index.checked_sub(1).map(|before| &self.steps[before]);
-                let (step, parts) = (&self.steps[index], &self.diffs[index]);
-                if what.is_empty() {
-                    return Ok(page::whole(before, step, parts, &self.repository));
+                // In its own chapter, a step is told leg by leg.
+                if own != Some(index) {
+                    let (step, parts) = (&self.steps[index], &self.diffs[index]);
+                    let found = named(step, parts, what)?;
+                    return Ok(figures(before, step, parts, &found, &self.repository));
                 }
-                let mut found: Vec<usize> = Vec::new();
-                for name in what.split(',').map(str::trim) {
-                    let is_named = |&part: &usize| is_in(&parts[part].name, name);
-                    let named: Vec<usize> = (0..parts.len()).filter(is_named).collect();
-                    if named.is_empty() {
-                        step.find(name)?;
-                    }
-                    let mut changed =
-                        named.iter().flat_map(|&part| changes(&parts[part]));
-                    ensure!(
-                        changed.next().is_some(),
-                        "{name} has not changed since the step before"
-                    );
-                    found.extend(named);
-                }
-                if own == Some(index) {
-                    self.shown[index].extend(&found);
-                }
-                // What stands together in the file stands together on the page.
-                let neighbours = found
-                    .chunk_by(|a, b| a + 1 == *b && parts[*a].file == parts[*b].file);
-                let figures = neighbours.map(|chunk| {
-                    let chunk: Vec<_> = chunk.iter().map(|&part| &parts[part]).collect();
-                    page::diff(before, step, &chunk, &self.repository)
-                });
-                figures.collect()
+                let at = self.run;
+                let mut legs = self.steps[index].legs();
+                let before = match at.checked_sub(1) {
+                    Some(last) => legs.nth(last),
+                    None => before,
+                };
+                let step = legs.next().context("its step has been run already")?;
+                let leg = &mut self.legs[index][at];
+                let found = named(step, &leg.parts, what)?;
+                leg.shown.extend(&found);
+                figures(before, step, &leg.parts, &found, &self.repository)
+            }
+            "run" => {
+                let index = own.context("only the chapter of a step runs it")?;
+                let leg = self.steps[index].legs().nth(self.run);
+                let leg = leg.context("its step has been run already")?;
+                ensure!(leg.name == argument, "expected {}, which comes next", leg.name);
+                self.run += 1;
+                self.run_it(index, leg)
             }
             "session" => self.transcript(what, chosen()?, page, false)?,
+            "predict" => {
+                let (name, why) = what.split_once(':').context("expected NAME: why")?;
+                self.prediction(name.trim(), chosen()?, page, why.trim())?
+            }
             "more" => {
                 let step = chosen()?;
                 let names = what.split(',').map(str::trim);
@@ -336,7 +379,7 @@ impl Directives {
                 )
             }
             _ => bail!(
-                "expected one of diff, session, more, exercise, sessions, see, lines, size, value, at, \
+                "expected one of diff, run, session, predict, more, exercise, sessions, see, lines, size, value, at, \
                  minutes, plan"
             ),
         })
@@ -399,6 +442,34 @@ impl Directives {
         let step = &self.steps[step];
         let id = format!("{name}-{}", step.number());
         let text = page::transcript(session, step, &id, is_folded, &self.repository);
+        self.show(name, page, id);
+        Ok(text)
+    }
+
+    /// A session that the reader is to guess.
+    fn prediction(
+        &mut self,
+        name: &str,
+        step: usize,
+        page: &str,
+        why: &str,
+    ) -> Result<String> {
+        let session = self.session(name)?;
+        let step = &self.steps[step];
+        let id = format!("{name}-{}", step.number());
+        ensure!(!self.ids.contains(&id), "the chapter has shown its answer already");
+        let mut html = String::new();
+        for (index, part) in why.split('`').enumerate() {
+            let part = escape(part);
+            html += &if index % 2 == 1 { format!("<code>{part}</code>") } else { part };
+        }
+        let text = page::prediction(session, step, &id, &html, &self.repository);
+        self.show(name, page, id);
+        Ok(text)
+    }
+
+    /// Remembers where a session is shown.
+    fn show(&mut self, name: &str, page: &str, id: String) {
         // A step's own chapter says more about it than the cover.
         let is_step =
             |place: &str| place.starts_with(|first: char| first.is_ascii_digit());
@@ -407,45 +478,110 @@ impl Directives {
             self.places.shift_remove(name);
             self.places.insert(name.to_string(), format!("{page}#{id}"));
         }
-        Ok(text)
+        self.ids.insert(id);
+    }
+
+    /// How to run a stage or step, and what is won there.
+    fn run_it(&self, index: usize, leg: &Step) -> String {
+        let step = &self.steps[index];
+        let before = index.checked_sub(1).map(|before| self.steps[before].name.as_str());
+        let won = |name: &String| self.wins.get(name).into_iter().flatten().cloned();
+        let earlier: HashSet<String> = step
+            .stages
+            .iter()
+            .take_while(|stage| stage.name != leg.name)
+            .flat_map(|stage| won(&stage.name))
+            .collect();
+        let new: HashSet<String> = won(&leg.name).collect();
+        let is_changed = |session: &&Session| {
+            before.is_none_or(|before| session.differs(before, &step.name))
+        };
+        let changed: Vec<&Session> = self.sessions.iter().filter(is_changed).collect();
+        let is_step = leg.name == step.name;
+        let is_new = |session: &&&Session| match is_step {
+            true => !earlier.contains(&session.name),
+            false => new.contains(&session.name),
+        };
+        let new: Vec<&Session> = changed.iter().filter(is_new).copied().collect();
+        let so_far = if is_step { changed.len() } else { earlier.len() + new.len() };
+        page::run(step, leg, &new, [so_far, changed.len()], &self.places)
     }
 
     /// How many changed lines the steps' chapters show, and how many there are. Those that are
     /// not shown are problems.
     fn coverage(&mut self) -> (usize, usize) {
         let (mut shown, mut all) = (0, 0);
+        let mut before = None;
         for (index, step) in self.steps.iter().enumerate() {
-            for (at, part) in self.diffs[index].iter().enumerate() {
-                all += changes(part).count();
-                // A line that comes says more than one that goes, or an empty one.
-                let is_text = |row: &&Row| {
-                    row.new
-                        .is_some_and(|line| !step.files[part.file].lines[line].is_empty())
-                };
-                let first = changes(part).find(is_text).or(changes(part).next());
-                let Some(first) = first else { continue };
-                if self.shown[index].contains(&at) {
-                    shown += changes(part).count();
-                    continue;
+            for (leg, place) in step.legs().zip(&self.legs[index]) {
+                for (at, part) in place.parts.iter().enumerate() {
+                    all += changes(part).count();
+                    // A line that comes says more than one that goes, or an empty one.
+                    let is_text = |row: &&Row| {
+                        row.new.is_some_and(|line| {
+                            !leg.files[part.file].lines[line].is_empty()
+                        })
+                    };
+                    let first = changes(part).find(is_text).or(changes(part).next());
+                    let Some(first) = first else { continue };
+                    if place.shown.contains(&at) {
+                        shown += changes(part).count();
+                        continue;
+                    }
+                    let (from, line) = match (first.new, before) {
+                        (None, Some(before)) => (before, first.old.unwrap_or_default()),
+                        (line, _) => (leg, line.unwrap_or_default()),
+                    };
+                    let file = &from.files[part.file];
+                    self.problems.push(format!(
+                        "{}:{}: {:?} has changed lines, but no {{{{#diff}}}} of \
+                         book/src/{}.md shows it before {{{{#run {}}}}}: {:?}",
+                        file.path,
+                        line + 1,
+                        part.name,
+                        step.name,
+                        leg.name,
+                        file.lines[line].trim()
+                    ));
                 }
-                let (step, line) = match (first.new, first.old) {
-                    (Some(line), _) => (step, line),
-                    (None, old) => (&self.steps[index - 1], old.unwrap_or_default()),
-                };
-                let file = &step.files[part.file];
-                self.problems.push(format!(
-                    "{}:{}: {:?} has changed lines, but no {{{{#diff}}}} of book/src/{}.md \
-                     shows it: {:?}",
-                    file.path,
-                    line + 1,
-                    part.name,
-                    self.steps[index].name,
-                    file.lines[line].trim()
-                ));
+                before = Some(leg);
             }
         }
         (shown, all)
     }
+}
+
+/// The parts of a diff that are named, all of which must have changed.
+fn named(step: &Step, parts: &[Part], what: &str) -> Result<Vec<usize>> {
+    let mut found: Vec<usize> = Vec::new();
+    for name in what.split(',').map(str::trim) {
+        let is_named = |&part: &usize| is_in(&parts[part].name, name);
+        let named: Vec<usize> = (0..parts.len()).filter(is_named).collect();
+        if named.is_empty() {
+            step.find(name)?;
+        }
+        let mut changed = named.iter().flat_map(|&part| changes(&parts[part]));
+        ensure!(changed.next().is_some(), "{name} has not changed since {{{{#run}}}}");
+        found.extend(named);
+    }
+    Ok(found)
+}
+
+/// Parts of a diff. What stands together in the file stands together on the page.
+fn figures(
+    before: Option<&Step>,
+    step: &Step,
+    parts: &[Part],
+    found: &[usize],
+    repository: &str,
+) -> String {
+    let neighbours =
+        found.chunk_by(|a, b| a + 1 == *b && parts[*a].file == parts[*b].file);
+    let figures = neighbours.map(|chunk| {
+        let chunk: Vec<_> = chunk.iter().map(|&part| &parts[part]).collect();
+        page::diff(before, step, &chunk, repository)
+    });
+    figures.collect()
 }
 
 /// What stands before a chapter.

@@ -36,10 +36,73 @@ pub fn diff(
         ),
         _ => ("removed".to_string(), String::new()),
     };
+    let place = place(before, step, parts, rows).unwrap_or_default();
     let listing = listing(before, step, file, rows, name);
     format!(
         "<figure class=\"code\">\n<figcaption><a href=\"{repository}{path}{link}\">{path}</a> \
-         <span>{label}</span></figcaption>\n{listing}</figure>\n"
+         <span>{label}{place}</span></figcaption>\n{listing}</figure>\n"
+    )
+}
+
+/// Where a piece goes that is all new: behind which one that is there already, or was shown.
+fn place(
+    before: Option<&Step>,
+    step: &Step,
+    parts: &[&Part],
+    rows: &[Row],
+) -> Option<String> {
+    before?;
+    let first = parts.first()?;
+    let is_new = rows.iter().all(|row| row.change == ChangeTag::Insert);
+    let pieces = &step.files[first.file].pieces;
+    let at = pieces.iter().position(|piece| piece.name == first.name)?;
+    let last = pieces.get(at.checked_sub(1)?)?;
+    let name = escape(last.name.trim_end_matches([' ', '{', '}']));
+    let place = if last.name.ends_with('{') { "first in" } else { "after" };
+    is_new.then(|| format!(", new, {place} <code>{name}</code>"))
+}
+
+/// How to run a stage or step: the command, how many of the conversations that the step changes
+/// now go as in it, of how many, and those that are new here.
+pub fn run(
+    step: &Step,
+    leg: &Step,
+    new: &[&Session],
+    [so_far, all]: [usize; 2],
+    places: &IndexMap<String, String>,
+) -> String {
+    let (name, number) = (&leg.name, step.number());
+    let is_step = leg.name == step.name;
+    let kind = if is_step { "bin" } else { "example" };
+    let count = match is_step {
+        true => format!(
+            "All {all} conversations that step {number} changes go as they should."
+        ),
+        false => format!(
+            "{so_far} of the {all} conversations that step {number} changes now go as in step \
+             {number}."
+        ),
+    };
+    let mut links = String::new();
+    for session in new {
+        let place = places.get(&session.name).map_or("", String::as_str);
+        let title = escape(&session.title);
+        let _ = write!(links, "<li><a href=\"{place}\">{title}</a></li>");
+    }
+    let size = new.len();
+    let list = match new {
+        [] => String::new(),
+        _ if size > 4 => format!(
+            "<details><summary>New here: {size} of them</summary>\n<ul>{links}</ul>\n</details>\n"
+        ),
+        _ => format!("<p>New here:</p>\n<ul>{links}</ul>\n"),
+    };
+    format!(
+        "<div class=\"run\">\n<p class=\"title\">Run it</p>\n\
+         <p class=\"command\"><code>cargo run --{kind} {name}</code></p>\n\
+         <p>{count}</p>\n{list}\
+         <p class=\"command\"><code>cargo how-far --step {number}</code> tells it of yours.</p>\n\
+         </div>\n"
     )
 }
 
@@ -169,6 +232,34 @@ pub fn transcript(
     conversation(session, step, id, is_folded, &format!("{repository}{path}"), &command)
 }
 
+/// A session to be guessed: what the client does, and folded away what comes of it, and why.
+pub fn prediction(
+    session: &Session,
+    step: &Step,
+    id: &str,
+    why: &str,
+    repository: &str,
+) -> String {
+    let mut lines = session.lines(&step.name);
+    lines.retain(|line| !matches!(line.event, Event::Matters(_)));
+    let is_answer = |line: &Line| {
+        use Event::{MayBeLost, Receive, ServerClose, Silence};
+        matches!(line.event, Receive(_) | ServerClose | MayBeLost | Silence)
+    };
+    let end = lines.iter().position(is_answer).unwrap_or(lines.len());
+    let (name, title, number) = (&session.name, escape(&session.title), step.number());
+    let (request, answer) = (said(&lines[..end]), said(&lines[end..]));
+    let command = format!("scripts/telnet-demo.sh {number} {name}");
+    format!(
+        "<figure class=\"session prediction\" id=\"{id}\">\n<figcaption>\
+         <span class=\"title\">{title}</span> \
+         <a href=\"{repository}tests/sessions/{name}.session\">{name}.session</a></figcaption>\n\
+         {request}<details class=\"session\">\n<summary>What does step {number} do?</summary>\n\
+         {answer}<p>{why}</p>\n\
+         <p class=\"command\"><code>{command}</code></p>\n</details>\n</figure>\n"
+    )
+}
+
 /// The goal of an exercise, folded away, with the command that checks it.
 pub fn goal(session: &Session, step: &Step, repository: &str) -> String {
     let command = format!("cargo how-far --session {}", session.name);
@@ -187,10 +278,28 @@ fn conversation(
     let (name, title, number) = (&session.name, escape(&session.title), step.number());
     let mut lines = session.lines(&step.name);
     lines.retain(|line| !matches!(line.event, Event::Matters(_))); // Not for readers.
-    let clients = clients(&lines);
+    let body =
+        said(&lines) + &format!("<p class=\"command\"><code>{command}</code></p>\n");
+    let caption = format!("step {number}, <a href=\"{link}\">{name}.session</a>");
+    if is_folded {
+        // A link to what is inside unfolds it.
+        return format!(
+            "<details class=\"session\">\n<summary>{title}</summary>\n\
+             <p class=\"caption\" id=\"{id}\">{caption}</p>\n{body}</details>\n"
+        );
+    }
+    format!(
+        "<figure class=\"session\" id=\"{id}\">\n<figcaption><span class=\"title\">{title}</span> \
+         {caption}</figcaption>\n{body}</figure>\n"
+    )
+}
+
+/// What clients and server say and do.
+fn said(lines: &[Line]) -> String {
+    let clients = clients(lines);
     let mut html = String::new();
     let mut last = None;
-    for (row, (line, text)) in lines.iter().zip(render(&lines).lines()).enumerate() {
+    for (row, (line, text)) in lines.iter().zip(render(lines).lines()).enumerate() {
         let (class, spoken) = match line.event {
             Event::Receive(_) => {
                 ("received", format!("server answers {}: ", line.client))
@@ -229,22 +338,7 @@ fn conversation(
         let _ = write!(html, "<span class=\"{class}\"{place}>{spoken}{rest}\n</span>");
     }
     let several = if clients.len() > 1 { " several" } else { "" };
-    let body = format!(
-        "<pre class=\"conversation{several}\">{html}</pre>\n\
-         <p class=\"command\"><code>{command}</code></p>\n"
-    );
-    let caption = format!("step {number}, <a href=\"{link}\">{name}.session</a>");
-    if is_folded {
-        // A link to what is inside unfolds it.
-        return format!(
-            "<details class=\"session\">\n<summary>{title}</summary>\n\
-             <p class=\"caption\" id=\"{id}\">{caption}</p>\n{body}</details>\n"
-        );
-    }
-    format!(
-        "<figure class=\"session\" id=\"{id}\">\n<figcaption><span class=\"title\">{title}</span> \
-         {caption}</figcaption>\n{body}</figure>\n"
-    )
+    format!("<pre class=\"conversation{several}\">{html}</pre>\n")
 }
 
 /// The names of the clients, in the order in which they come.

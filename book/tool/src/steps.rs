@@ -1,4 +1,4 @@
-//! The steps: their files, cut into pieces, and the diff of each step to the one before.
+//! The steps and their stages: their files, cut into pieces, and the diff of each to the one before.
 
 use crate::highlight;
 use anyhow::{Context, Result, bail, ensure};
@@ -31,12 +31,14 @@ pub struct Piece {
     pub lines: Range<usize>,
 }
 
-/// A step.
+/// A step, or a stage on the way to it.
 pub struct Step {
-    /// `03-headers`
+    /// `03-headers`, or `03a-field-lines`
     pub name: String,
-    /// `Cargo.toml` and `src/main.rs`.
+    /// `Cargo.toml`, and `src/main.rs` or the stage's own file.
     pub files: [File; 2],
+    /// What stands between a step and the one before, in order.
+    pub stages: Vec<Step>,
     /// What its constants are in words, by name: `8192`, or `6` for six seconds.
     values: Vec<(String, String)>,
 }
@@ -72,12 +74,28 @@ impl Step {
     }
 
     fn read(root: &Path, name: String) -> Result<Step> {
-        let read = |file: &str| {
-            let path = format!("steps/{name}/{file}");
-            fs::read_to_string(root.join(&path)).context(path)
-        };
-        let (manifest, main) = (read("Cargo.toml")?, read("src/main.rs")?);
-        Step::parse(name, &manifest, &main)
+        let folder = format!("steps/{name}");
+        let read =
+            |path: &str| fs::read_to_string(root.join(path)).context(path.to_string());
+        let manifest = read(&format!("{folder}/Cargo.toml"))?;
+        let path = format!("{folder}/src/main.rs");
+        let mut step = Step::parse(name, &folder, &manifest, &path, &read(&path)?)?;
+        for name in stage_names(&root.join(&folder).join("examples"))? {
+            let path = format!("{folder}/examples/{name}.rs");
+            step.stages.push(Step::parse(
+                name,
+                &folder,
+                &manifest,
+                &path,
+                &read(&path)?,
+            )?);
+        }
+        Ok(step)
+    }
+
+    /// The step's stages, and the step itself.
+    pub fn legs(&self) -> impl Iterator<Item = &Step> {
+        self.stages.iter().chain([self])
     }
 
     /// A step that differs from this one by a patch to `src/main.rs`.
@@ -88,16 +106,24 @@ impl Step {
         let [manifest, main] =
             [0, 1].map(|file: usize| self.files[file].lines.join("\n") + "\n");
         let patch = diffy::Patch::from_str(patch)?;
-        Step::parse(self.name.clone(), &manifest, &diffy::apply(&main, &patch)?)
+        let folder = format!("steps/{}", self.name);
+        let path = &self.files[1].path;
+        let main = diffy::apply(&main, &patch)?;
+        Step::parse(self.name.clone(), &folder, &manifest, path, &main)
     }
 
-    fn parse(name: String, manifest: &str, main: &str) -> Result<Step> {
+    fn parse(
+        name: String,
+        folder: &str,
+        manifest: &str,
+        path: &str,
+        main: &str,
+    ) -> Result<Step> {
         let lines: Vec<_> = manifest.lines().map(String::from).collect();
         let html = lines.iter().map(|line| highlight::escape(line)).collect();
         let all = Piece { name: "Cargo.toml".into(), lines: 0..lines.len() };
-        let path = format!("steps/{name}/Cargo.toml");
-        let manifest = File { path, lines, html, pieces: vec![all] };
-        let path = format!("steps/{name}/src/main.rs");
+        let manifest =
+            File { path: format!("{folder}/Cargo.toml"), lines, html, pieces: vec![all] };
         let syntax = syn::parse_file(main).map_err(|error| {
             let start = error.span().start();
             anyhow::anyhow!("{path}:{}:{}: {error}", start.line, start.column + 1)
@@ -109,10 +135,10 @@ impl Step {
         for pair in known.windows(2) {
             ensure!(pair[0] != pair[1], "{path} has more than one {:?}", pair[0]);
         }
-        let html = highlight::rust(main).context(path.clone())?;
+        let html = highlight::rust(main).context(path.to_string())?;
         let values = values(&syntax.items);
-        let main = File { path, lines, html, pieces };
-        Ok(Step { name, files: [manifest, main], values })
+        let main = File { path: path.to_string(), lines, html, pieces };
+        Ok(Step { name, files: [manifest, main], stages: Vec::new(), values })
     }
 
     /// The two digits that begin its name.
@@ -178,6 +204,22 @@ impl Step {
         }
         Ok(parts)
     }
+}
+
+/// The names of the stages in a folder, in order: none, where there is no such folder.
+fn stage_names(folder: &Path) -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    let Ok(entries) = fs::read_dir(folder) else { return Ok(names) };
+    for entry in entries {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "rs") {
+            names.push(
+                path.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            );
+        }
+    }
+    names.sort();
+    Ok(names)
 }
 
 /// The lines of a part that come or go.

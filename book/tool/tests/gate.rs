@@ -33,7 +33,9 @@ impl Copy {
         ] {
             copy_folder(&root.join(folder), &copy.path(folder))?;
         }
-        fs::copy(root.join("book/book.toml"), copy.path("book/book.toml"))?;
+        for file in ["book/book.toml", "tests/stages.txt"] {
+            fs::copy(root.join(file), copy.path(file))?;
+        }
         Ok(copy)
     }
 
