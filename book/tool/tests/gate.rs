@@ -114,6 +114,52 @@ fn a_missing_diff_is_refused() -> Result {
 }
 
 #[test]
+fn a_stage_that_is_not_run_is_refused() -> Result {
+    let copy = Copy::new()?;
+    copy.replace("book/src/04-status-codes.md", "{{#run 04b-lingering}}", "")?;
+    copy.expect_refusal(&[
+        "{{#run 04c-refusals}}: expected 04b-lingering, which comes next",
+    ])?;
+    let copy = Copy::new()?;
+    copy.replace(
+        "book/src/02-parse-request-line.md",
+        "{{#run 02-parse-request-line}}",
+        "",
+    )?;
+    copy.expect_refusal(&[
+        "book/src/02-parse-request-line.md: there is no {{#run 02-parse-request-line}}",
+    ])
+}
+
+#[test]
+fn a_changed_line_of_a_stage_is_shown_before_it_runs() -> Result {
+    let copy = Copy::new()?;
+    let stage = "steps/04-status-codes/examples/04d-rules.rs";
+    copy.replace(
+        stage,
+        "/// Whether content follows the head",
+        "/// Whether content follows",
+    )?;
+    copy.expect_refusal(&[
+        stage,
+        "\"Request::has_content\" has changed lines",
+        "shows it before {{#run 04d-rules}}",
+    ])
+}
+
+#[test]
+fn an_answer_that_was_shown_is_not_asked_for() -> Result {
+    let copy = Copy::new()?;
+    let chapter = "book/src/04-status-codes.md";
+    copy.replace(
+        chapter,
+        "\n## Exercises",
+        "\n{{#predict nowhere: It is gone.}}\n\n## Exercises",
+    )?;
+    copy.expect_refusal(&[chapter, "the chapter has shown its answer already"])
+}
+
+#[test]
 fn a_changed_line_that_no_diff_shows_is_refused() -> Result {
     let copy = Copy::new()?;
     let main = "steps/05-thread-per-connection/src/main.rs";
