@@ -6,6 +6,7 @@ mod highlight;
 mod page;
 mod serve;
 mod steps;
+mod wasm;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Parser, Subcommand};
@@ -119,6 +120,7 @@ fn render(root: &Path) -> Result<Rendered> {
     let folder = tempfile::Builder::new().prefix("book-").tempdir_in(target)?;
     let new = folder.path().join("book");
     let counted = make(&book.root, &book.config, &mut book.book, &new)?;
+    wasm::add(root, &new)?;
     Ok(Rendered { folder, place, counted })
 }
 
