@@ -25,6 +25,8 @@ pub struct Directives {
     legs: Vec<Vec<Leg>>,
     /// How many of the legs of its step the chapter has come to the end of.
     run: usize,
+    /// The sessions that are asked for where they are shown first.
+    asked: HashSet<String>,
     /// The sessions that the chapter has shown, with the step.
     ids: HashSet<String>,
     /// The sessions that each stage wins, by its name.
@@ -85,6 +87,7 @@ impl Directives {
             diffs,
             legs,
             run: 0,
+            asked: HashSet::new(),
             ids: HashSet::new(),
             wins,
             sessions,
@@ -442,7 +445,7 @@ impl Directives {
         let step = &self.steps[step];
         let id = format!("{name}-{}", step.number());
         let text = page::transcript(session, step, &id, is_folded, &self.repository);
-        self.show(name, page, id);
+        self.show(name, page, id, false);
         Ok(text)
     }
 
@@ -464,19 +467,25 @@ impl Directives {
             html += &if index % 2 == 1 { format!("<code>{part}</code>") } else { part };
         }
         let text = page::prediction(session, step, &id, &html, &self.repository);
-        self.show(name, page, id);
+        self.show(name, page, id, true);
         Ok(text)
     }
 
-    /// Remembers where a session is shown.
-    fn show(&mut self, name: &str, page: &str, id: String) {
-        // A step's own chapter says more about it than the cover.
-        let is_step =
-            |place: &str| place.starts_with(|first: char| first.is_ascii_digit());
+    /// Remembers where a session is shown: where it is explained, rather than where it is asked
+    /// for, and in a step's own chapter rather than on the cover.
+    fn show(&mut self, name: &str, page: &str, id: String, is_asked: bool) {
+        let worth = |page: &str, is_asked: bool| {
+            (!is_asked, page.starts_with(|first: char| first.is_ascii_digit()))
+        };
         let known = self.places.get(name);
-        if known.is_none_or(|place| is_step(page) && !is_step(place)) {
+        let known = known.map(|place| worth(place, self.asked.contains(name)));
+        if known < Some(worth(page, is_asked)) {
             self.places.shift_remove(name);
             self.places.insert(name.to_string(), format!("{page}#{id}"));
+            match is_asked {
+                true => drop(self.asked.insert(name.to_string())),
+                false => drop(self.asked.remove(name)),
+            }
         }
         self.ids.insert(id);
     }
