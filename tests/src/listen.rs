@@ -187,6 +187,7 @@ pub fn listen(address: SocketAddr, lines: &[Line], patience: Duration) -> Record
     }
     let asks_for_head = |line: &Line| matches!(&line.event, Event::Send(bytes) if bytes.starts_with(b"HEAD "));
     if let Some(first) = lines.first().filter(|line| asks_for_head(line))
+        && !is_intimate(&lines)
         && let Event::Send(bytes) = &first.event
     {
         let request = [b"GET ", &bytes[5..]].concat();

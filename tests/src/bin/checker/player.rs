@@ -24,7 +24,7 @@ const MAX_LATE: usize = 3;
 /// How long all of it may take. What has not been played by then is left out.
 const BUDGET: Duration = Duration::from_secs(30);
 /// How long to look, after a conversation, whether the server has ended.
-const AFTER: Duration = Duration::from_millis(10);
+const AFTER: Duration = Duration::from_millis(2);
 /// The same, after a client that has left without hearing, or when there is a suspicion.
 const LEAVE: Duration = Duration::from_millis(100);
 /// How often a conversation is played alone before it is held to be innocent.
