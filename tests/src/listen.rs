@@ -185,6 +185,7 @@ pub fn listen(address: SocketAddr, lines: &[Line], patience: Duration) -> Record
         }
         at += size;
     }
+    drop(clients); // Who serves one after the other has to be done with this one.
     let asks_for_head = |line: &Line| matches!(&line.event, Event::Send(bytes) if bytes.starts_with(b"HEAD "));
     if let Some(first) = lines.first().filter(|line| asks_for_head(line))
         && !is_intimate(&lines)

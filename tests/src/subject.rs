@@ -253,13 +253,16 @@ impl Subject {
 
     /// How many files and connections it has open, where the system tells.
     pub fn descriptors(&self) -> Option<usize> {
+        if !self.is_ours() {
+            return None;
+        }
         let counts: Vec<usize> = self
             .processes()
             .iter()
             .filter_map(|folder| fs::read_dir(folder.join("fd")).ok())
             .map(Iterator::count)
             .collect();
-        (self.is_ours() && !counts.is_empty()).then(|| counts.iter().sum())
+        (!counts.is_empty()).then(|| counts.iter().sum())
     }
 
     /// What the command has printed last, or nothing.

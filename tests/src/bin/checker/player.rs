@@ -418,7 +418,7 @@ impl Player {
         // An end shows in a conversation that breaks off, a moment before it shows elsewhere.
         let pause = match () {
             () if leaves(lines) => LEAVE,
-            () if breaks_off => after.max(Duration::from_millis(50)),
+            () if breaks_off => after.max(Duration::from_millis(15)),
             () => after,
         };
         let end = self.has_ended(pause, leaves(lines) || is_suspect);
