@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 /// The most that an answer may have, in bytes. Ours have a few hundred.
 pub(crate) const MAX_ANSWER: usize = 1_000_000;
 /// How long a server may take to answer 408, which it does when it has lost its patience.
-const TIMEOUT_PATIENCE: Duration = Duration::from_secs(9);
+const TIMEOUT_PATIENCE: Duration = Duration::from_secs(8);
 /// How long to wait for the close, or for more, after an answer that says how long it is.
 const AFTER: Duration = Duration::from_millis(50);
 /// How long to wait for content that an answer to HEAD must not have.

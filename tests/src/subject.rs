@@ -296,9 +296,11 @@ impl Subject {
         }
         let _ = child.kill();
         let _ = child.wait();
-        while Instant::now() < deadline
-            && TcpStream::connect_timeout(&self.address, TRY).is_ok()
-        {
+        let is_left = || {
+            TcpStream::connect_timeout(&self.address, TRY).is_ok()
+                || !self.processes().is_empty()
+        };
+        while Instant::now() < deadline && is_left() {
             thread::sleep(Duration::from_millis(10));
         }
     }
