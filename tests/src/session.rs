@@ -5,7 +5,6 @@
 //! # What to look at.
 //! #? a hint for who does not get there, and on the next such line a plainer one
 //! #? 04: another from this step on, in place of those before
-//! #= 04: route, Request::check     the items of that step's diff that win it
 //!
 //! > GET / HTTP/1.1        typed; the line ends in CRLF
 //! > GET /\                typed; the line does not end yet
@@ -48,8 +47,6 @@ pub struct Session {
     pub path: PathBuf,
     /// The hints, and from which step on each holds.
     hints: Vec<(String, String)>,
-    /// The items that win it, by the step in whose diff they are.
-    items: Vec<(String, Vec<String>)>,
     /// Comments, and the lines that all steps have in common, as they stand in the file.
     preamble: Vec<String>,
     /// The lines of each section, in the file's order.
@@ -111,7 +108,6 @@ impl Session {
             about: String::new(),
             path: path.to_path_buf(),
             hints: Vec::new(),
-            items: Vec::new(),
             preamble: Vec::new(),
             sections: Vec::new(),
             common: Vec::new(),
@@ -167,15 +163,6 @@ impl Session {
                 let (step, text) = numbered(hint.trim(), steps);
                 ensure!(!text.is_empty(), "expected a hint, like #? Read the whole line");
                 self.hints.push((step.unwrap_or("00").to_string(), text.to_string()));
-                return Ok(());
-            }
-            if let Some(items) = comment.strip_prefix('=') {
-                let (step, names) = numbered(items.trim(), steps);
-                let step =
-                    step.context("expected a step and items, like #= 04: route")?;
-                let names =
-                    names.split(',').map(|name| name.trim().to_string()).collect();
-                self.items.push((step.to_string(), names));
                 return Ok(());
             }
             let text =
@@ -249,13 +236,6 @@ impl Session {
         let last = self.hints.iter().filter(is_so_far).map(|(from, _)| from).max();
         let hints = self.hints.iter().filter(|(from, _)| Some(from) == last);
         hints.map(|(_, text)| text.as_str()).collect()
-    }
-
-    /// The number of the step, up to this one, whose diff has what wins it, and the items there.
-    pub fn items(&self, step: &str) -> (String, Vec<String>) {
-        let is_so_far = |from: &&(String, Vec<String>)| from.0.as_str() <= &step[..2];
-        let last = self.items.iter().filter(is_so_far).max_by_key(|(from, _)| from);
-        last.cloned().unwrap_or_default()
     }
 
     /// The session file with other conversations, and a section only where one changes. The

@@ -1,9 +1,10 @@
 //! Hints for a conversation: two in words, and then the part of the step's diff that wins it.
 
 use anyhow::{Context, Result};
-use replayer::session::Session;
+use replayer::guide::Guide;
+use replayer::session::{Session, wins};
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// A hint: the first is general, the second is plain, and the third is code.
 ///
@@ -12,86 +13,62 @@ use std::path::Path;
 pub fn hint(
     root: &Path,
     names: &[String],
+    guide: &Guide,
     session: &Session,
     step: &str,
     number: usize,
 ) -> Result<String> {
-    let hints = session.hints(step);
     if number <= 2 {
-        let last = hints
-            .last()
-            .map_or("There is no hint for it: the book explains it.", |it| it);
-        return Ok(hints.get(number - 1).unwrap_or(&last).to_string());
+        let hints = session.hints(step);
+        let rule = guide.rules(&session.name).first();
+        let own = hints.get(number - 1).or(hints.last()).map(|hint| hint.to_string());
+        let known = own.or(rule.cloned()).unwrap_or_else(|| session.about.clone());
+        return Ok(known);
     }
-    let (number, items) = session.items(step);
-    let Some(at) = names.iter().position(|name| name.starts_with(&number)) else {
-        return Ok("No single part of a diff wins it: the chapter's does.".to_string());
+    // What makes the conversation what it is now, is in the step with which it became so.
+    let lines = session.lines(step);
+    let since = names.iter().position(|name| session.lines(name) == lines);
+    let since = since.context("there is no such step")?;
+    let versions = versions(root, names, since)?;
+    let text = fs::read_to_string(root.join("tests/stages.txt")).unwrap_or_default();
+    let wins = wins(&text);
+    let is_it = |(name, _): &(String, PathBuf)| {
+        wins.get(name).is_some_and(|won| won.contains(&session.name))
     };
-    let read = |name: &String| {
-        let path = root.join("steps").join(name).join("src/main.rs");
-        fs::read_to_string(&path)
+    let at = versions.iter().position(is_it).unwrap_or(versions.len() - 1);
+    let read = |path: &PathBuf| {
+        fs::read_to_string(path)
             .with_context(|| format!("cannot read {}", path.display()))
     };
-    let new = read(&names[at])?;
-    let old = at.checked_sub(1).map(|before| read(&names[before])).transpose()?;
-    let mut text = String::new();
-    for name in &items {
-        let [old, new] = [old.as_deref().unwrap_or_default(), &new]
-            .map(|source| item(source, name).unwrap_or_default());
-        text += &format!("{name}, in steps/{}/src/main.rs:\n", names[at]);
-        let patch = diffy::create_patch(&old, &new).to_string();
-        for line in patch.lines().filter(|line| {
-            !["---", "+++", "@@ "].contains(&line.get(..3).unwrap_or_default())
-        }) {
-            text += line;
-            text.push('\n');
-        }
+    let new = read(&versions[at].1)?;
+    let (before, old) = match at.checked_sub(1) {
+        Some(before) => (versions[before].0.clone(), read(&versions[before].1)?),
+        None => ("nothing".to_string(), String::new()),
+    };
+    let mut text = format!("From {before} to {}:\n", versions[at].0);
+    let patch = diffy::create_patch(&old, &new).to_string();
+    for line in patch.lines().skip(2) {
+        text += if line.starts_with("@@") { "…" } else { line };
+        text.push('\n');
     }
     Ok(text.trim_end().to_string())
 }
 
-/// An item of a formatted source, with its comment: `route`, `Request::read`, `impl Request`.
-pub fn item(source: &str, name: &str) -> Option<String> {
-    if let Some((outer, name)) = name.split_once("::") {
-        let whole = item(source, &format!("impl {outer}"))?;
-        let inner: Vec<&str> =
-            whole.lines().map(|line| line.strip_prefix("    ").unwrap_or(line)).collect();
-        // Without its own first and last line, and what stands before them.
-        let start = inner.iter().position(|line| line.starts_with("impl"))?;
-        let found = item(&inner.get(start + 1..inner.len() - 1)?.join("\n"), name)?;
-        return Some(
-            found
-                .lines()
-                .map(|line| match line {
-                    "" => "\n".to_string(),
-                    line => format!("    {line}\n"),
-                })
-                .collect(),
-        );
+/// The step before, the stages on the way, and the step, with their files.
+fn versions(root: &Path, names: &[String], at: usize) -> Result<Vec<(String, PathBuf)>> {
+    let main =
+        |name: &String| (name.clone(), root.join("steps").join(name).join("src/main.rs"));
+    let mut versions: Vec<_> =
+        at.checked_sub(1).map(|before| main(&names[before])).into_iter().collect();
+    let folder = root.join("steps").join(&names[at]).join("examples");
+    let mut stages = Vec::new();
+    for entry in fs::read_dir(folder).into_iter().flatten() {
+        let path = entry?.path();
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        stages.push((name, path));
     }
-    let lines: Vec<&str> = source.lines().collect();
-    let kinds = ["fn ", "struct ", "enum ", "const ", "static ", "use ", ""];
-    let starts = |line: &str| {
-        let line = line.strip_prefix("pub ").unwrap_or(line);
-        kinds.iter().any(|kind| {
-            let rest = line.strip_prefix(kind).and_then(|rest| rest.strip_prefix(name));
-            let is_impl = name.starts_with("impl ");
-            rest.is_some_and(|rest| {
-                (!kind.is_empty() || is_impl)
-                    && !rest.starts_with(|c: char| c.is_alphanumeric() || c == '_')
-            })
-        })
-    };
-    let at = lines.iter().position(|line| starts(line))?;
-    let is_comment = |line: &&&str| line.starts_with("//") || line.starts_with("#[");
-    let before = lines[..at].iter().rev().take_while(is_comment).count();
-    let is_whole = |line: &str| line.ends_with(';') || line.ends_with('}');
-    let length = match lines[at] {
-        line if is_whole(line) => 1,
-        line if line.contains("const ") => {
-            lines[at..].iter().position(|line| line.ends_with(';'))? + 1
-        }
-        _ => lines[at..].iter().position(|line| line.starts_with('}'))? + 1,
-    };
-    Some(lines[at - before..at + length].iter().map(|line| format!("{line}\n")).collect())
+    stages.sort();
+    versions.extend(stages);
+    versions.push(main(&names[at]));
+    Ok(versions)
 }

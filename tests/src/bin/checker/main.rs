@@ -329,6 +329,7 @@ fn hint(findings: &Findings, world: &World, number: usize) -> Result<String> {
         return Ok(format!("{what} Nothing else fails that there is a hint for."));
     };
     let head = format!("{} ({}): {}", session.title, session.name, fault.what);
-    let hint = hint::hint(&root(), &world.names, session, report.step, number)?;
+    let hint =
+        hint::hint(&root(), &world.names, &world.guide, session, report.step, number)?;
     Ok(format!("{head}\n\n{hint}"))
 }
