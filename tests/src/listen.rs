@@ -46,6 +46,13 @@ pub struct Recording {
     pub(crate) twin: Option<Vec<u8>>,
 }
 
+impl Heard {
+    /// Whether what came has this field.
+    pub fn has_field(&self, name: &str) -> bool {
+        Answer::parse(&self.came).is_ok_and(|answer| answer.field(name).is_some())
+    }
+}
+
 impl Recording {
     /// Whether a client has waited for nothing.
     pub fn is_late(&self) -> bool {
@@ -245,7 +252,7 @@ fn hear(client: &mut Client, sent: &[u8], patience: Duration, is_silence: bool) 
         // Who says that it closes does so, and who does not has the next answer to give.
         let size = client.came.len();
         if says_close {
-            while client.wait(patience) && client.came.len() < MAX_ANSWER {}
+            while client.wait(patience.min(SILENCE)) && client.came.len() < MAX_ANSWER {}
         } else {
             client.wait(AFTER);
             if asks_twice && client.came.len() == size {

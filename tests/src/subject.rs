@@ -2,7 +2,7 @@
 
 use anyhow::{Context, Result, bail};
 use std::ffi::OsString;
-use std::io::{self, Read};
+use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
 use std::path::PathBuf;
 use std::process::{self, Child, Command, Stdio};
@@ -73,6 +73,15 @@ pub fn addresses(text: &str) -> Result<Vec<SocketAddr>> {
     Ok(found)
 }
 
+/// Makes a good request, since to connect and to leave is more than some survive. Says whether
+/// anything comes within a time.
+pub fn request(mut stream: TcpStream, time: Duration) -> bool {
+    let request = b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    stream.set_read_timeout(Some(time)).is_ok()
+        && stream.write_all(request).is_ok()
+        && stream.read(&mut [0; 4096]).is_ok_and(|size| size > 0)
+}
+
 impl Subject {
     /// A server that runs already.
     ///
@@ -82,7 +91,10 @@ impl Subject {
         let mut error = None;
         for &address in addresses {
             match TcpStream::connect_timeout(&address, PATIENCE) {
-                Ok(_) => return Ok(Subject::new(vec![address], &[])),
+                Ok(stream) => {
+                    request(stream, TRY);
+                    return Ok(Subject::new(vec![address], &[]));
+                }
                 Err(why) => error = error.or(Some(why)),
             }
         }
@@ -154,16 +166,16 @@ impl Subject {
             .context("cannot run sh")?;
         self.words = Arc::default();
         self.is_daemon = false;
-        let outputs = [
-            child.stdout.take().map(|output| Box::new(output) as Box<dyn Read + Send>),
-            child.stderr.take().map(|output| Box::new(output) as Box<dyn Read + Send>),
-        ];
-        for mut output in outputs.into_iter().flatten() {
+        let log = child.stdout.take().map(|it| Box::new(it) as Box<dyn Read + Send>);
+        let errors = child.stderr.take().map(|it| Box::new(it) as Box<dyn Read + Send>);
+        for (output, is_log) in [(log, true), (errors, false)] {
+            let Some(mut output) = output else { continue };
             let words = Arc::clone(&self.words);
             thread::spawn(move || {
                 let mut buffer = [0; 4096];
                 while let Ok(size @ 1..) = output.read(&mut buffer) {
-                    if let Ok(mut words) = words.lock() {
+                    // What is logged does not say why it ends.
+                    if let (Ok(mut words), false) = (words.lock(), is_log) {
                         words.extend_from_slice(&buffer[..size]);
                         let excess = words.len().saturating_sub(LAST_WORDS);
                         words.drain(..excess);
@@ -175,8 +187,13 @@ impl Subject {
         let start = Instant::now();
         loop {
             let code = self.exit_code();
-            let is_up =
-                |address: &&SocketAddr| TcpStream::connect_timeout(address, TRY).is_ok();
+            let is_up = |address: &&SocketAddr| {
+                let stream = TcpStream::connect_timeout(address, TRY);
+                stream.is_ok_and(|stream| {
+                    request(stream, TRY);
+                    true
+                })
+            };
             if let Some(address) = self.addresses.iter().find(is_up) {
                 self.address = *address;
                 self.is_daemon = code == Some(0);
@@ -235,7 +252,10 @@ impl Subject {
     /// Whether it still listens.
     pub fn listens(&self) -> bool {
         match TcpStream::connect_timeout(&self.address, Duration::from_secs(1)) {
-            Ok(_) => true,
+            Ok(stream) => {
+                request(stream, TRY);
+                true
+            }
             Err(error) => error.kind() != io::ErrorKind::ConnectionRefused,
         }
     }

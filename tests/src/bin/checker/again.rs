@@ -3,6 +3,8 @@
 use replayer::session::{Event, Line};
 use std::net::SocketAddr;
 
+/// The longest command that one would take over, in bytes.
+const MAX_LENGTH: usize = 320;
 /// How long a client that waits for others stays, in seconds.
 const STAY: u32 = 8;
 
@@ -10,6 +12,7 @@ const STAY: u32 = 8;
 /// for a while, and a second after the one before. When no shell can do so, this checker can.
 pub fn again(lines: &[Line], address: SocketAddr, name: &str) -> String {
     typed(lines, address)
+        .filter(|command| command.len() < MAX_LENGTH)
         .unwrap_or_else(|| format!("cargo how-far {address} --session {name}"))
 }
 
@@ -33,7 +36,11 @@ fn typed(lines: &[Line], address: SocketAddr) -> Option<String> {
                 }
                 (None, _) => pieces.push(format!("printf '{}'", octal(bytes))),
             },
-            Event::Silence => pieces.push("sleep 2".to_string()),
+            Event::Silence => {
+                // Who comes later has been served, or not, by then.
+                let time = if line.client.is_empty() { 2 } else { 4 };
+                pieces.push(format!("sleep {time}"));
+            }
             Event::Receive(bytes) => {
                 let text: Vec<u8> = bytes.iter().copied().flatten().take(13).collect();
                 is_long |= text == b"HTTP/1.1 408 ";
@@ -58,6 +65,12 @@ fn typed(lines: &[Line], address: SocketAddr) -> Option<String> {
         };
         let time = match () {
             () if leaves => 1,
+            () if is_last
+                && count > 1
+                && !pieces.iter().any(|it| it.starts_with("sleep")) =>
+            {
+                2
+            }
             () if is_last && !is_long => 5,
             () => STAY + 4,
         };

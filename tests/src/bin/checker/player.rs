@@ -4,9 +4,9 @@ use replayer::judge::{Fault, Verdict, judge};
 use replayer::listen::{Recording, is_intimate, listen, script, takes_long};
 use replayer::replay::{self, Typing};
 use replayer::session::{Event, Line, Session, render};
-use replayer::subject::Subject;
+use replayer::subject::{Subject, request};
 use std::collections::{HashMap, HashSet};
-use std::io::{self, IsTerminal, Read, Write};
+use std::io::{self, IsTerminal, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -137,12 +137,11 @@ impl Player {
         }
         let (long, short): (Vec<Job>, Vec<Job>) =
             jobs.into_iter().partition(|job| takes_long(&job.lines));
-        // What takes long waits while the others are played.
+        // What takes long waits while the others are played, from the start of the server on.
         let mut waiting = Vec::new();
         for job in long {
             if is_concurrent && !self.exact {
-                let (address, lines) = (self.subject.address, job.lines.clone());
-                let listener = thread::spawn(move || listen(address, &lines, PATIENCE));
+                let listener = self.begin(&job);
                 waiting.push((job, self.starts, listener));
             } else if is_concurrent || self.is_thorough {
                 self.play_one(job);
@@ -163,16 +162,43 @@ impl Player {
                 batch.push(job);
             }
             self.play_batch(batch);
+            for (job, starts, listener) in &mut waiting {
+                if *starts != self.starts && !self.is_gone {
+                    (*starts, *listener) = (self.starts, self.begin(job));
+                }
+            }
         }
         for (job, starts, listener) in waiting {
             let recording = listener.join().unwrap_or_default();
-            if starts == self.starts && !recording.breaks_off() {
+            let is_whole = starts == self.starts && !self.is_gone;
+            if is_whole && self.has_ended(AFTER, recording.breaks_off()).is_none() {
                 self.played.insert(job.key, Played::Heard(recording));
             } else {
                 self.play_one(job);
             }
         }
         progress(0, 0);
+    }
+
+    /// Begins to play a conversation beside others.
+    fn begin(&self, job: &Job) -> thread::JoinHandle<Recording> {
+        let (address, lines) = (self.subject.address, job.lines.clone());
+        thread::spawn(move || listen(address, &lines, PATIENCE))
+    }
+
+    /// Whether it answers at the first line, with more than step 02 would.
+    pub fn answers_early(&self, session: &Session, step: &str) -> Option<Fault> {
+        let Some(Played::Heard(recording)) =
+            self.played.get(&self.job(session, step).key)
+        else {
+            return None;
+        };
+        let has_fields = recording.heard.first()?.has_field("Content-Type");
+        let fault = judge(&session.lines(step), recording).fault?;
+        let is_early =
+            fault.expected == "(silence)" && !fault.came.is_empty() && has_fields;
+        let what = "It answers at the first line, and should wait for the empty line.";
+        is_early.then(|| Fault { what: what.to_string(), kind: "early", ..fault })
     }
 
     /// What a conversation with a step has shown, when it has been played.
@@ -205,7 +231,8 @@ impl Player {
         let is_heard = matches!(self.played.get(&job.key), Some(Played::Heard(_)));
         // That it serves one client after the other is known by now, and makes others wait.
         let is_known = self.is_concurrent == Some(false)
-            && job.lines.iter().any(|line| !line.client.is_empty());
+            && job.lines.iter().any(|line| !line.client.is_empty())
+            || takes_long(&job.lines);
         if self.is_over().is_some() || !is_heard || is_known {
             return false;
         }
@@ -298,10 +325,11 @@ impl Player {
     /// How many conversations are played side by side. When it is not ours to be started again,
     /// one after the other, if it is quick enough: so it is known which one has ended it.
     fn width(&self) -> usize {
-        let slow =
-            self.times.iter().max().is_some_and(|time| *time > Duration::from_millis(50));
+        let slowest = self.times.iter().max().copied().unwrap_or_default();
         match self.is_concurrent {
-            Some(true) if !self.exact && (self.subject.is_ours() || slow) => WIDTH,
+            Some(true) if self.exact => 1,
+            Some(true) if slowest > IMPATIENCE => WIDTH * 4,
+            Some(true) if self.subject.is_ours() || slowest > IMPATIENCE / 10 => WIDTH,
             _ => 1,
         }
     }
@@ -317,9 +345,13 @@ impl Player {
         self.times.extend(time);
         self.late += usize::from(time.is_none());
         let is_concurrent = time.is_some_and(|time| {
-            let idle = TcpStream::connect_timeout(&address, PATIENCE);
+            let Ok(idle) = TcpStream::connect_timeout(&address, PATIENCE) else {
+                return false;
+            };
             // Whoever serves one after the other has taken this one by now.
-            idle.is_ok() && ask(address, Duration::from_millis(300) + time * 3).is_some()
+            let second = ask(address, Duration::from_millis(300) + time * 3);
+            request(idle, PATIENCE); // It asks in the end: to leave is another matter.
+            second.is_some()
         });
         self.is_concurrent = Some(is_concurrent);
         is_concurrent
@@ -341,10 +373,13 @@ impl Player {
         let is_left = |job: &Job| leaves(&job.lines);
         let pause = if jobs.iter().any(is_left) { LEAVE } else { AFTER };
         let is_suspect = recordings.iter().any(Recording::breaks_off);
-        let has_ended = self.has_ended(pause, is_suspect).is_some();
+        let count = self.connections;
+        let end = self.has_ended(pause, is_suspect);
+        let has_ended = end.is_some();
         if has_ended && self.subject.is_ours() {
             self.restart();
         }
+        let starts = self.starts;
         for (job, recording) in jobs.into_iter().zip(recordings) {
             // Side by side, one may be late because of another, or meet the end of another.
             if has_ended || recording.breaks_off() || recording.is_late() {
@@ -354,6 +389,11 @@ impl Player {
                 self.last = Some(job.clone());
                 self.played.insert(job.key, Played::Heard(recording));
             }
+        }
+        // If none of them ends it when it is played alone, it was none of them.
+        if let Some(how) = end.filter(|_| starts == self.starts && self.subject.is_ours())
+        {
+            self.deaths.push((count, how));
         }
     }
 
@@ -526,11 +566,8 @@ fn leaves(lines: &[Line]) -> bool {
 /// How long it takes to answer a good request, if it does within a time.
 fn ask(address: SocketAddr, patience: Duration) -> Option<Duration> {
     let start = Instant::now();
-    let mut stream = TcpStream::connect_timeout(&address, patience).ok()?;
-    stream.set_read_timeout(Some(patience)).ok()?;
-    stream.write_all(b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n").ok()?;
-    let size = stream.read(&mut [0; 1024]).ok()?;
-    (size > 0).then(|| start.elapsed())
+    let stream = TcpStream::connect_timeout(&address, patience).ok()?;
+    request(stream, patience).then(|| start.elapsed())
 }
 
 /// Shows on a terminal how far it is, and takes that away in the end.

@@ -22,6 +22,12 @@ pub struct Report<'a> {
     pub outcomes: Vec<(&'a Session, Outcome)>,
     /// What is wrong with nearly all answers alike: told once, and held against no conversation.
     pub everywhere: Vec<Fault>,
+    /// How many conversations would be as they should, if the form of answers were right.
+    pub close: usize,
+    /// In how many answers the first of these is, and how many there were.
+    pub count: (usize, usize),
+    /// A conversation that has the first of these.
+    pub example: Option<&'a Session>,
 }
 
 impl<'a> Report<'a> {
@@ -45,17 +51,30 @@ impl<'a> Report<'a> {
                 _ => None,
             })
             .collect();
-        let mut everywhere: Vec<Fault> = Vec::new();
+        let mut everywhere: Vec<(usize, Fault)> = Vec::new();
         for fault in verdicts.iter().flat_map(|verdict| &verdict.form) {
             let has = |verdict: &&&Verdict| {
                 verdict.form.iter().any(|other| other.kind == fault.kind)
             };
             let count = verdicts.iter().filter(has).count();
-            let is_known = everywhere.iter().any(|known| known.kind == fault.kind);
-            if !is_known && count >= MIN_ANSWERS && count * 5 >= verdicts.len() * 4 {
-                everywhere.push(fault.clone());
+            let is_known = everywhere.iter().any(|(_, known)| known.kind == fault.kind);
+            if !is_known && count >= MIN_ANSWERS && count * 3 >= verdicts.len() {
+                everywhere.push((count, fault.clone()));
             }
         }
+        let count = (everywhere.first().map_or(0, |(count, _)| *count), verdicts.len());
+        let everywhere: Vec<Fault> =
+            everywhere.into_iter().map(|(_, fault)| fault).collect();
+        let is_close = |shown: &Shown| matches!(shown, Shown::Verdict(verdict) if verdict.fault.is_none());
+        let close = shown.iter().filter(|(_, shown)| is_close(shown)).count();
+        let has_first = |verdict: &Verdict| {
+            let kind = everywhere.first().map(|fault| fault.kind);
+            verdict.form.iter().any(|fault| Some(fault.kind) == kind)
+        };
+        let example = shown.iter().find_map(|(session, shown)| match shown {
+            Shown::Verdict(verdict) if has_first(verdict) => Some(*session),
+            _ => None,
+        });
         let is_own = |fault: &Fault| everywhere.iter().all(|all| all.kind != fault.kind);
         let outcomes = shown
             .into_iter()
@@ -70,7 +89,7 @@ impl<'a> Report<'a> {
                 (session, outcome)
             })
             .collect();
-        Report { step, outcomes, everywhere }
+        Report { step, outcomes, everywhere, close, count, example }
     }
 
     pub fn passed(&self) -> usize {
@@ -124,12 +143,8 @@ impl<'a> Report<'a> {
 /// The step that a server comes closest to: the one of whose conversations it has most. Of several
 /// alike it is the last for one that has nearly all of them, and the first for a beginner.
 pub fn closest(reports: &[Report]) -> Option<usize> {
-    let most = reports.iter().map(Report::passed).max()?;
-    let mut all = (0..reports.len()).filter(|&index| reports[index].passed() == most);
+    let most = reports.iter().map(|report| report.close).max()?;
+    let mut all = (0..reports.len()).filter(|&index| reports[index].close == most);
     let first = all.clone().next()?;
-    if reports[first].passed() * 2 > reports[first].outcomes.len() {
-        all.next_back()
-    } else {
-        Some(first)
-    }
+    if most * 2 > reports[first].outcomes.len() { all.next_back() } else { Some(first) }
 }

@@ -2,7 +2,7 @@
 
 use crate::again::again;
 use crate::report::{Outcome, Report};
-use crate::{Arguments, Findings};
+use crate::{Arguments, EARLY, Findings};
 use colored::Colorize;
 use replayer::guide::Guide;
 use replayer::judge::Fault;
@@ -77,12 +77,16 @@ impl Teller<'_> {
                 continue;
             }
             let head = match fault.kind {
-                "ends" | "leak" => "It cannot go on like this:",
-                _ => "In every answer:",
+                "ends" | "leak" => "It cannot go on like this:".to_string(),
+                "early" => "In every answer:".to_string(),
+                _ => in_answers(findings),
             };
             blocks.push(fixed(vec![String::new(), head.bold().to_string()]));
             blocks.push(fixed(self.difference(fault)));
             blocks.push(rule(fault.rule));
+            if is_first {
+                self.tell_again(self.again_of_all(findings, fault), blocks);
+            }
             is_first = false;
         }
         let Some(report) = findings.next() else { return };
@@ -129,7 +133,7 @@ impl Teller<'_> {
                 )
         });
         let typed = typed.map(|(_, text)| cut(&format!("    {text}"), width())).collect();
-        blocks.push(Block { lines: typed, least: 3, importance: 4 });
+        blocks.push(Block { lines: typed, least: 1, importance: 4 });
         blocks.push(fixed(self.difference(fault)));
         if let Some(note) = note {
             blocks.push(fixed(wrap(note, "")));
@@ -145,12 +149,40 @@ impl Teller<'_> {
         if let Some(place) = self.guide.place(since, &session.name) {
             blocks.push(fixed(wrap(place, "The book:  ")));
         }
+        self.tell_again(Some(again(&lines, self.address, &session.name)), blocks);
+    }
+
+    /// How to see it again: whoever has started the server has ended it, too.
+    fn tell_again(&self, command: Option<String>, blocks: &mut Vec<Block>) {
+        let Some(command) = command else { return };
         if !self.command.is_empty() {
             let first = format!("{} (in another terminal)", self.command);
             blocks.push(fixed(vec![cut(&format!("First:     {first}"), width() * 2)]));
         }
-        let command = again(&lines, self.address, &session.name);
         blocks.push(fixed(vec![format!("Again:     {command}")]));
+    }
+
+    /// A command that shows what is wrong with all that it does.
+    fn again_of_all(&self, findings: &Findings, fault: &Fault) -> Option<String> {
+        let address = self.address;
+        match fault.kind {
+            "ends" => Some(format!(
+                "for n in $(seq 50); do curl -sS --max-time 2 -o /dev/null http://{address}/; done"
+            )),
+            "leak" => None,
+            "early" => {
+                let report = findings.next()?;
+                let is_it = |session: &&&Session| session.name == EARLY;
+                let mut sessions = report.outcomes.iter().map(|(session, _)| session);
+                let session = sessions.find(is_it)?;
+                Some(again(&session.lines(report.step), address, EARLY))
+            }
+            _ => {
+                let report = findings.next()?;
+                let session = report.example?;
+                Some(again(&session.lines(report.step), address, &session.name))
+            }
+        }
     }
 
     /// What is wrong, what was expected, what came, and where they part.
@@ -191,7 +223,7 @@ impl Teller<'_> {
         for fault in findings.everywhere().filter(|fault| !is_told(fault)) {
             let what = match fault.kind {
                 "leak" => fault.what.clone(),
-                _ => format!("And in every answer: {}", fault.what),
+                _ => format!("And i{} {}", &in_answers(findings)[1..], fault.what),
             };
             blocks.push(fixed(wrap(&what, "")));
         }
@@ -234,12 +266,12 @@ impl Teller<'_> {
                 blocks.push(fixed(lines));
             }
         }
-        let mut ways = vec!["--hint 1 (then 2, 3) helps with the first"];
+        let mut ways = vec!["--hint 1 (2, 3) helps with the first"];
         if everywhere.is_some() || next.first().is_none() {
             ways.clear();
         }
         if !failed.is_empty() && !is_one && !self.arguments.all {
-            ways.extend(["--session NAME shows one in full", "--all every one"]);
+            ways.push("--session NAME or --all shows others");
         }
         if !ways.is_empty() {
             blocks.push(fixed(wrap(&format!("{}.", ways.join(", ")), "")));
@@ -348,6 +380,14 @@ fn exercises(findings: &Findings) -> Option<Vec<String>> {
 /// conversations are right.
 fn is_aside(findings: &Findings, fault: &Fault) -> bool {
     findings.reached().is_some() || fault.kind == "leak"
+}
+
+/// In how many answers something is.
+fn in_answers(findings: &Findings) -> String {
+    match findings.next().map_or((0, 0), |report| report.count) {
+        (count, all) if count * 5 >= all * 4 => "In every answer:".to_string(),
+        (count, all) => format!("In {count} of {all} answers:"),
+    }
 }
 
 fn fixed(lines: Vec<String>) -> Block {
