@@ -129,7 +129,12 @@ fn silence(heard: &Heard) -> Option<Fault> {
         (true, Some(End::Closed)) => "It closes, and should wait.",
         (true, None) => return None,
     };
-    Some(Fault::new(what, "(silence)", &first_line(&heard.came)))
+    let came = match (heard.came.is_empty(), heard.end) {
+        (false, _) => first_line(&heard.came),
+        (true, Some(End::Reset)) => "(reset)".to_string(),
+        (true, _) => "(closed)".to_string(),
+    };
+    Some(Fault::new(what, "(silence)", &came))
 }
 
 /// Judges an answer.
@@ -395,4 +400,48 @@ fn first_difference(due: &[u8], came: &[u8]) -> Option<(String, String)> {
     let [due, came] = [due, came]
         .map(|lines| lines.get(at).cloned().unwrap_or_else(|| "(no more)".to_string()));
     Some((due, came))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_rfcs_leave_open_may_differ() {
+        for (name, due, came) in [
+            ("Allow", "GET, HEAD", "HEAD,GET"),
+            ("Allow", "GET, HEAD", "GET, HEAD, OPTIONS"),
+            ("Content-Type", "text/html; charset=utf-8", "TEXT/HTML"),
+        ] {
+            assert!(is_same_value(name, due, came), "{name}: {came}");
+        }
+        assert!(!is_same_value("Allow", "GET, HEAD", "GET"));
+        assert!(!is_same_value("Content-Type", "text/html", "text/plain"));
+        let due = b"You call me localhost.\nHost: localhost\nX-Mood: curious\n";
+        let came = b"You call me localhost.\r\nhost: localhost\r\nx-mood: curious\r\n";
+        assert_eq!(first_difference(due, came), None);
+        let came = b"You call me localhost.\nHost: Localhost\nX-Mood: curious\n";
+        let (due, came) = first_difference(due, came).expect("a difference");
+        assert_eq!((&*due, &*came), ("Host: localhost", "Host: Localhost"));
+    }
+
+    #[test]
+    fn to_refuse_is_as_good_as_to_close() {
+        let heard =
+            |came: &str, end| Heard { came: came.into(), end, ..Heard::default() };
+        for (answer, is_right) in [
+            ("HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n", true),
+            ("HTTP/1.0 501 Not Implemented\r\nContent-Length: 0\r\n\r\n", true),
+            ("HTTP/1.1 505 No\r\nContent-Length: 0\r\n\r\n", true),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", false),
+            ("oops\r\n", false),
+        ] {
+            for end in [None, Some(End::Closed)] {
+                let fault = refusal(&heard(answer, end), answer);
+                assert_eq!(fault.is_none(), is_right, "{answer}");
+                // Whoever keeps the connection open after an answer is not late.
+                assert!(!fault.is_some_and(|fault| fault.is_late), "{answer}");
+            }
+        }
+    }
 }

@@ -218,7 +218,7 @@ pub const FAULTS: &[Fault] = &[
         "05",
         &[(
             "    result?;\n    ensure!(is_whole ||",
-            "    if result.is_err_and(|error| error.kind() == ErrorKind::ConnectionReset) { process::exit(6) }\n    ensure!(is_whole ||",
+            "    if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::ConnectionReset) { process::exit(6) }\n    result?;\n    ensure!(is_whole ||",
         )],
         "05-thread-per-connection",
         "reset",
@@ -573,9 +573,9 @@ pub const FAULTS: &[Fault] = &[
                 "for stream in listener.incoming() {",
                 "for (at, stream) in listener.incoming().enumerate() {\n        if at % 7 == 6 { continue }",
             )],
-            "05-thread-per-connection",
             "",
-            "Played once more, it passes: so this does not happen each time.",
+            "",
+            "Played again, it passes: so this does not happen each time.",
         )
     },
     fault(

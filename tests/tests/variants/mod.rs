@@ -4,6 +4,7 @@
 
 mod faults;
 
+#[allow(unused_imports)]
 pub use faults::{FAULTS, Fault};
 use std::error::Error;
 use std::path::{Path, PathBuf};

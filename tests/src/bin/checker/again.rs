@@ -1,5 +1,6 @@
 //! A command that shows a conversation again, in any shell.
 
+use replayer::judge::Fault;
 use replayer::session::{Event, Line};
 use std::net::SocketAddr;
 
@@ -10,10 +11,20 @@ const STAY: u32 = 8;
 
 /// A command that sends what the clients send: each but the last in the background, where it stays
 /// for a while, and a second after the one before. When no shell can do so, this checker can.
-pub fn again(lines: &[Line], address: SocketAddr, name: &str) -> String {
+pub fn again(
+    lines: &[Line],
+    address: SocketAddr,
+    session: &str,
+    fault: &Fault,
+) -> String {
+    // If the silence is broken, nothing need be said after it.
+    let is_broken = fault.expected == "(silence)";
+    let end = lines.iter().position(|line| line.event == Event::Silence);
+    let end = end.filter(|_| is_broken).map_or(lines.len(), |end| end + 1);
+    let lines = &lines[..end];
     typed(lines, address)
         .filter(|command| command.len() < MAX_LENGTH)
-        .unwrap_or_else(|| format!("cargo how-far {address} --session {name}"))
+        .unwrap_or_else(|| format!("cargo how-far {address} --session {session}"))
 }
 
 fn typed(lines: &[Line], address: SocketAddr) -> Option<String> {

@@ -279,9 +279,10 @@ fn check<'a>(
         let step = reports[next].step;
         let Some((session, fault)) = reports[next].first() else { break };
         let was_late = fault.is_late;
-        let passes = player.passes_alone(session, step, was_late);
+        let trials = if was_late { 1 } else { player::TRIALS };
+        let passes = (0..trials).any(|_| player.passes_alone(session, step, was_late));
         if passes && !was_late {
-            let what = "Played once more, it passes: so this does not happen each time.";
+            let what = "Played again, it passes: so this does not happen each time.";
             note = Some(what.to_string());
         }
         if !was_late {

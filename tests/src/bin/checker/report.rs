@@ -134,7 +134,7 @@ impl<'a> Report<'a> {
         let step = self.step;
         self.outcomes.sort_by_key(|(session, outcome)| {
             let is_early = matches!(outcome, Outcome::Failed(fault)
-                if fault.expected == "(silence)" && !fault.came.is_empty());
+                if fault.expected == "(silence)" && !fault.came.starts_with('('));
             (!is_early, guide.order(step, &session.name).1)
         });
     }

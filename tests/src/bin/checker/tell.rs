@@ -71,7 +71,9 @@ impl Teller<'_> {
 
     fn tell_faults(&self, findings: &Findings, blocks: &mut Vec<Block>) {
         let mut is_first = true;
-        let has_first = findings.next().is_some_and(|report| report.first().is_some());
+        let is_other = |fault: &Fault| !is_aside(findings, fault);
+        let has_first = findings.next().is_some_and(|report| report.first().is_some())
+            || findings.everywhere().any(is_other);
         for fault in findings.everywhere() {
             if is_aside(findings, fault) && has_first {
                 continue;
@@ -149,7 +151,7 @@ impl Teller<'_> {
         if let Some(place) = self.guide.place(since, &session.name) {
             blocks.push(fixed(wrap(place, "The book:  ")));
         }
-        self.tell_again(Some(again(&lines, self.address, &session.name)), blocks);
+        self.tell_again(Some(again(&lines, self.address, &session.name, fault)), blocks);
     }
 
     /// How to see it again: whoever has started the server has ended it, too.
@@ -175,12 +177,12 @@ impl Teller<'_> {
                 let is_it = |session: &&&Session| session.name == EARLY;
                 let mut sessions = report.outcomes.iter().map(|(session, _)| session);
                 let session = sessions.find(is_it)?;
-                Some(again(&session.lines(report.step), address, EARLY))
+                Some(again(&session.lines(report.step), address, EARLY, fault))
             }
             _ => {
                 let report = findings.next()?;
                 let session = report.example?;
-                Some(again(&session.lines(report.step), address, &session.name))
+                Some(again(&session.lines(report.step), address, &session.name, fault))
             }
         }
     }
@@ -217,8 +219,11 @@ impl Teller<'_> {
 
     /// The others in a line, or each with what is wrong, and where to go from here.
     fn tell_others(&self, findings: &Findings, next: &Report, blocks: &mut Vec<Block>) {
-        let is_told =
-            |fault: &&Fault| !is_aside(findings, fault) || next.first().is_none();
+        let is_told = |fault: &&Fault| {
+            let is_other = |fault: &Fault| !is_aside(findings, fault);
+            let has_first = next.first().is_some() || findings.everywhere().any(is_other);
+            !is_aside(findings, fault) || !has_first
+        };
         let everywhere = findings.everywhere().find(is_told);
         for fault in findings.everywhere().filter(|fault| !is_told(fault)) {
             let what = match fault.kind {

@@ -151,8 +151,8 @@ fn news(
         if *last != reached && !reached.is_empty() && reached > *last {
             news.push(format!("You have reached step {reached}!"));
         }
-        let step =
-            findings.next().or(findings.reached()).map_or("", |report| report.step);
+        let step = findings.next().or(findings.reached()).or(findings.reports.last());
+        let step = step.map_or("", |report| report.step);
         let number = step.get(..2).unwrap_or_default();
         let list = |a: &HashSet<String>, b: &HashSet<String>| {
             let mut names: Vec<String> = a
