@@ -208,30 +208,6 @@ fn pythons_own_server_is_like_none_but_gets_counsel() -> Result {
 }
 
 #[test]
-#[ignore = "needs nginx: apt-get install nginx-light"]
-fn nginx_is_like_none_but_gets_counsel() -> Result {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("nginx");
-    fs::create_dir_all(&folder)?;
-    fs::write(folder.join("index.html"), "<h1>Hello from nginx</h1>\n")?;
-    let (port, folder) = (free_port()?, folder.display());
-    let configuration = format!(
-        "daemon off; user root; pid {folder}/pid; error_log {folder}/error.log; events {{}}
-         http {{ access_log off; server {{ listen 127.0.0.1:{port}; root {folder}; }} }}"
-    );
-    let file = format!("{folder}/nginx.conf");
-    fs::write(&file, configuration)?;
-    let address = format!("127.0.0.1:{port}");
-    let output = checker(&["--json", &address, "--", "nginx", "-c", &file])?;
-    let result: Value = serde_json::from_slice(&output.stdout)
-        .map_err(|error| format!("{error}: {output:?}"))?;
-    assert_eq!(result["step"], Value::Null, "{result:#}");
-    assert_eq!(result["next"], "04-status-codes", "{result:#}");
-    assert_eq!(fault(&result, "coffee"), "The status is 404, and should be 418.");
-    assert_eq!(fault(&result, "large_post"), "(passed)");
-    Ok(())
-}
-
-#[test]
 fn a_server_that_hangs_gets_a_verdict_in_time() -> Result {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?.to_string();
