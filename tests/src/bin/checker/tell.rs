@@ -202,7 +202,7 @@ impl Teller<'_> {
         if !fault.expected.is_empty() || !fault.came.is_empty() {
             let room = width().saturating_sub(15).max(20);
             // The place where they part is to be seen.
-            let skip = if fault.same + 10 > room { fault.same + 10 - room } else { 0 };
+            let skip = (fault.same + 10).saturating_sub(room);
             let part = |text: &str| -> String {
                 let text: String = text.chars().skip(skip).collect();
                 cut(&text, room)
@@ -374,7 +374,7 @@ fn exercises(findings: &Findings) -> Option<Vec<String>> {
     let mut text =
         format!("Exercises of step {}: {count} of {} done", &step[..2], all.len());
     for (head, names) in [("done: ", list(true)), ("not yet: ", list(false))] {
-        if !names.is_empty() && !(head == "done: " && count == 0) {
+        if !names.is_empty() {
             text += &format!("; {head}{}", names.join(", "));
         }
     }
