@@ -56,8 +56,7 @@ cp Cargo.lock mine/Cargo.lock
 } >mine/Cargo.toml
 {
   echo "[alias] # cargo how-far, also from here."
-  printf 'how-far = ["run", "--manifest-path", "%s/Cargo.toml", ' "$PWD"
-  echo '"--package", "replayer", "--bin", "checker", "--"]'
+  echo 'how-far = "run --manifest-path ../Cargo.toml --package replayer --bin checker --"'
 } >mine/.cargo/config.toml
 echo "mine/ has $step now. Try: cd mine && cargo run"
 echo "And how far is it? cargo how-far --watch, in mine/, checks it at each save."

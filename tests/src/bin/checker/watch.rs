@@ -78,7 +78,8 @@ fn is_source(path: &Path) -> bool {
     let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
     let made =
         ["log", "pyc", "tmp", "swp", "swx", "json", "xml", "db", "db-wal", "db-shm"];
-    !parts.into_iter().any(is_noise) && !made.contains(&extension)
+    let is_file = path.file_name().is_some(); // And not the folder itself.
+    is_file && !parts.into_iter().any(is_noise) && !made.contains(&extension)
 }
 
 /// Builds and checks once, and says what is to be shown.
