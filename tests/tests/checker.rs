@@ -368,7 +368,7 @@ fn the_third_hint_is_code() -> Result {
     }
     assert!(hints.iter().all(|hint| hint.contains("(enter_once): ")), "{hints:?}");
     assert_ne!(hints[0], hints[1]);
-    assert!(hints[2].contains("\n+    fn read_field_lines("), "{hints:?}");
+    assert!(hints[2].contains("\n+    /// All values of this field."), "{hints:?}");
     Ok(())
 }
 

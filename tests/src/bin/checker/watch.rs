@@ -123,7 +123,7 @@ fn once(
         names: &world.names,
         address: findings.address,
         command: if is_crate {
-            "cargo run".to_string()
+            format!("cargo run -- {address}")
         } else {
             findings.command.clone()
         },
