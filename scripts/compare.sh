@@ -9,7 +9,9 @@ if [ $# -ne 1 ]; then
   echo "Usage: scripts/compare.sh STEP, such as 03. The steps are: $(cd steps && echo *)" >&2
   exit 2
 fi
-step=$(cd steps && echo "$1"*)
+number=$1
+case $number in [0-9]) number=0$number ;; esac
+step=$(cd steps && echo "$number"*)
 if [ ! -d "steps/$step" ]; then
   echo "There is no step $1. The steps are: $(cd steps && echo *)" >&2
   exit 2
@@ -30,6 +32,7 @@ rustfmt --quiet --edition "$edition" --config-path . "$folder"/*/main.rs 2>/dev/
 color=never
 [ ! -t 1 ] || [ -n "${NO_COLOR:-}" ] || color=always
 cd "$folder"
+echo "A line with - is in $step, one with + in yours (mine/src/main.rs)."
 if git --no-pager diff --no-index --color="$color" "$step/main.rs" mine/main.rs; then
   echo "No difference to $step."
 else

@@ -22,6 +22,7 @@ for argument in "$@"; do
     -*) usage "There is no option $argument." ;;
     *)
       [ -z "$step" ] || usage "One step at a time."
+      case $argument in [0-9]) argument=0$argument ;; esac
       step=$(cd steps && echo "$argument"*)
       [ -d "steps/$step" ] || usage "There is no step $argument."
       ;;
@@ -40,7 +41,7 @@ if [ -e mine ]; then
   echo "What was in mine/ is in mine-$number/ now."
 fi
 
-mkdir -p mine/src
+mkdir -p mine/src mine/.cargo
 cp "steps/$step/src/main.rs" mine/src/main.rs
 cp Cargo.lock mine/Cargo.lock
 {
@@ -53,4 +54,9 @@ cp Cargo.lock mine/Cargo.lock
   echo
   echo "[workspace] # Of its own, apart from the steps."
 } >mine/Cargo.toml
+{
+  echo "[alias] # cargo how-far, also from here."
+  echo 'how-far = "run --manifest-path ../Cargo.toml --package replayer --bin checker --"'
+} >mine/.cargo/config.toml
 echo "mine/ has $step now. Try: cd mine && cargo run"
+echo "And how far is it? cargo how-far --watch, in mine/, checks it at each save."

@@ -73,3 +73,16 @@ fn solutions_meet_their_goals_and_keep_the_sessions() -> Result {
     }
     Ok(())
 }
+
+#[test]
+fn each_goal_and_each_session_has_two_hints() -> Result {
+    let names = step_names(&root())?;
+    let last = names.last().ok_or("no steps")?;
+    let mut sessions = session::read_all(&root().join("tests/sessions"), &names)?;
+    let exercises = read_all(&root().join("tests/exercises"), &names)?;
+    sessions.extend(exercises.into_iter().map(|exercise| exercise.goal));
+    for session in sessions {
+        assert_eq!(session.hints(last).len(), 2, "{}", session.name);
+    }
+    Ok(())
+}

@@ -428,7 +428,8 @@ impl Directives {
         let patch = fs::read_to_string(&exercise.patch).context(path.clone())?;
         let solved = step.patched(&patch).context(path.clone())?;
         let parts = solved.diff(Some(step))?;
-        let goal = page::goal(&exercise.goal, step, &self.repository);
+        let goal = page::goal(&exercise.goal, step, &self.repository)
+            + &page::hints(&exercise.goal, step);
         self.set.insert(name.to_string());
         Ok(goal + &page::solution(step, &solved, &parts, &path, &self.repository))
     }

@@ -267,6 +267,22 @@ pub fn goal(session: &Session, step: &Step, repository: &str) -> String {
     conversation(session, step, &session.name, true, &link, &command)
 }
 
+/// The hints for an exercise, folded, one after the other.
+pub fn hints(session: &Session, step: &Step) -> String {
+    let heads = ["A hint", "A plainer hint"];
+    let hints = session.hints(&step.name).into_iter().zip(heads);
+    let hints = hints.map(|(hint, head)| {
+        // Code in a hint is marked as in Markdown.
+        let mut text = String::new();
+        for (index, part) in escape(hint).split('`').enumerate() {
+            let (before, after) = if index % 2 == 1 { ("<code>", "</code>") } else { ("", "") };
+            text += &format!("{before}{part}{after}");
+        }
+        format!("<details class=\"hint\"><summary>{head}</summary>\n<p>{text}</p>\n</details>\n")
+    });
+    hints.collect()
+}
+
 fn conversation(
     session: &Session,
     step: &Step,
