@@ -295,17 +295,34 @@ pub fn read_all(folder: &Path, steps: &[String]) -> Result<Vec<Session>> {
     Ok(sessions)
 }
 
-/// The sessions that each stage wins, by its name, from the text of `tests/stages.txt`: a stage
-/// stands at the beginning of its line, a session is indented.
-pub fn wins(text: &str) -> HashMap<String, Vec<String>> {
-    let mut wins: HashMap<String, Vec<String>> = HashMap::new();
+/// What `tests/stages.txt` says of a stage.
+#[derive(Debug, Default)]
+pub struct Won {
+    /// In how many conversations it does what its step does, as `cargo how-far` judges it.
+    pub how_far: u64,
+    /// The sessions that it wins.
+    pub sessions: Vec<String>,
+}
+
+/// What each stage wins, by its name, from the text of `tests/stages.txt`: a stage and a number
+/// stand at the beginning of a line, a session is indented.
+pub fn wins(text: &str) -> HashMap<String, Won> {
+    let mut wins: HashMap<String, Won> = HashMap::new();
     let mut stage = "";
     for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
         match line.strip_prefix("  ") {
             Some(session) => {
-                wins.entry(stage.to_string()).or_default().push(session.to_string())
+                wins.entry(stage.to_string())
+                    .or_default()
+                    .sessions
+                    .push(session.to_string());
             }
-            None => stage = line,
+            None => {
+                let (name, number) = line.split_once(' ').unwrap_or((line, ""));
+                stage = name;
+                wins.entry(name.to_string()).or_default().how_far =
+                    number.parse().unwrap_or(0);
+            }
         }
     }
     wins

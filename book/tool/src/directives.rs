@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use mdbook_preprocessor::book::{Book, Chapter};
 use regex::{Captures, Regex};
 use replayer::exercise::{self, Exercise};
-use replayer::session::{Event, Session, read_all, wins};
+use replayer::session::{Event, Session, Won, read_all, wins};
 use serde::Deserialize;
 use similar::ChangeTag;
 use std::collections::{HashMap, HashSet};
@@ -30,7 +30,7 @@ pub struct Directives {
     /// The sessions that the chapter has shown, with the step.
     ids: HashSet<String>,
     /// The sessions that each stage wins, by its name.
-    wins: HashMap<String, Vec<String>>,
+    wins: HashMap<String, Won>,
     /// All sessions.
     pub sessions: Vec<Session>,
     /// All exercises that a session can check.
@@ -495,7 +495,10 @@ impl Directives {
     fn run_it(&self, index: usize, leg: &Step) -> String {
         let step = &self.steps[index];
         let before = index.checked_sub(1).map(|before| self.steps[before].name.as_str());
-        let won = |name: &String| self.wins.get(name).into_iter().flatten().cloned();
+        let won = |name: &String| {
+            let won = self.wins.get(name);
+            won.into_iter().flat_map(|won| won.sessions.iter().cloned())
+        };
         let earlier: HashSet<String> = step
             .stages
             .iter()
@@ -514,7 +517,13 @@ impl Directives {
         };
         let new: Vec<&Session> = changed.iter().filter(is_new).copied().collect();
         let so_far = if is_step { changed.len() } else { earlier.len() + new.len() };
-        page::run(step, leg, &new, [so_far, changed.len()], &self.places)
+        let how_far = match self.wins.get(&leg.name) {
+            Some(won) if !is_step => won.how_far,
+            _ => self.sessions.len() as u64,
+        };
+        let counts =
+            [so_far as u64, changed.len() as u64, how_far, self.sessions.len() as u64];
+        page::run(step, leg, &new, counts, &self.places)
     }
 
     /// How many changed lines the steps' chapters show, and how many there are. Those that are

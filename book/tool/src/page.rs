@@ -63,12 +63,13 @@ fn place(
 }
 
 /// How to run a stage or step: the command, how many of the conversations that the step changes
-/// now go as in it, of how many, and those that are new here.
+/// now go as in it, of how many, and those that are new here; and in how many, of all that there
+/// are, `cargo how-far` says that one's own does what the step does.
 pub fn run(
     step: &Step,
     leg: &Step,
     new: &[&Session],
-    [so_far, all]: [usize; 2],
+    [so_far, changed, how_far, all]: [u64; 4],
     places: &IndexMap<String, String>,
 ) -> String {
     let (name, number) = (&leg.name, step.number());
@@ -76,11 +77,19 @@ pub fn run(
     let kind = if is_step { "bin" } else { "example" };
     let count = match is_step {
         true => format!(
-            "All {all} conversations that step {number} changes go as they should."
+            "All {changed} conversations that step {number} changes go as they should."
         ),
         false => format!(
-            "{so_far} of the {all} conversations that step {number} changes now go as in step \
+            "{so_far} of the {changed} conversations that step {number} changes now go as in step \
              {number}."
+        ),
+    };
+    let judged = match how_far {
+        0 => String::new(), // Nobody could say: a client ends it.
+        _ => format!(
+            "<p class=\"command\"><code>cargo how-far --step {number}</code></p>\n\
+             <p>says the same of yours, but looks at all conversations, and sees through other \
+             words: {how_far} of {all}.</p>\n"
         ),
     };
     let mut links = String::new();
@@ -100,9 +109,7 @@ pub fn run(
     format!(
         "<div class=\"run\">\n<p class=\"title\">Run it</p>\n\
          <p class=\"command\"><code>cargo run --{kind} {name}</code></p>\n\
-         <p>{count}</p>\n{list}\
-         <p class=\"command\"><code>cargo how-far --step {number}</code> tells it of yours.</p>\n\
-         </div>\n"
+         <p>{count}</p>\n{list}{judged}</div>\n"
     )
 }
 

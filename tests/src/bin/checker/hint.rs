@@ -33,7 +33,7 @@ pub fn hint(
     let text = fs::read_to_string(root.join("tests/stages.txt")).unwrap_or_default();
     let wins = wins(&text);
     let is_it = |(name, _): &(String, PathBuf)| {
-        wins.get(name).is_some_and(|won| won.contains(&session.name))
+        wins.get(name).is_some_and(|won| won.sessions.contains(&session.name))
     };
     let at = versions.iter().position(is_it).unwrap_or(versions.len() - 1);
     let read = |path: &PathBuf| {
