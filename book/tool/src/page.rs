@@ -255,7 +255,9 @@ pub fn prediction(
     };
     let end = lines.iter().position(is_answer).unwrap_or(lines.len());
     let (name, title, number) = (&session.name, escape(&session.title), step.number());
-    let (request, answer) = (said(&lines[..end]), said(&lines[end..]));
+    let clients = clients(&lines);
+    let (request, answer) =
+        (said(&lines[..end], &clients), said(&lines[end..], &clients));
     let command = format!("scripts/telnet-demo.sh {number} {name}");
     format!(
         "<figure class=\"session prediction\" id=\"{id}\">\n<figcaption>\
@@ -301,8 +303,8 @@ fn conversation(
     let (name, title, number) = (&session.name, escape(&session.title), step.number());
     let mut lines = session.lines(&step.name);
     lines.retain(|line| !matches!(line.event, Event::Matters(_))); // Not for readers.
-    let body =
-        said(&lines) + &format!("<p class=\"command\"><code>{command}</code></p>\n");
+    let body = said(&lines, &clients(&lines))
+        + &format!("<p class=\"command\"><code>{command}</code></p>\n");
     let caption = format!("step {number}, <a href=\"{link}\">{name}.session</a>");
     if is_folded {
         // A link to what is inside unfolds it.
@@ -318,8 +320,7 @@ fn conversation(
 }
 
 /// What clients and server say and do.
-fn said(lines: &[Line]) -> String {
-    let clients = clients(lines);
+fn said(lines: &[Line], clients: &[String]) -> String {
     let mut html = String::new();
     let mut last = None;
     for (row, (line, text)) in lines.iter().zip(render(lines).lines()).enumerate() {
