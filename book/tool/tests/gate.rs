@@ -348,7 +348,7 @@ fn the_old_book_stays_when_the_new_one_does_not_build() -> Result {
     let copy = Copy::new()?;
     assert!(copy.book(&["build"]).output()?.status.success());
     let old = copy.read("target/book/03-headers.html")?;
-    copy.replace("book/src/03-headers.md", "{{#diff describe}}", "{{#diff descrybe}}")?;
+    copy.replace("book/src/03-headers.md", "{{#diff describe}}", "{{#diff nosuch}}")?;
     assert_eq!(copy.book(&["build"]).output()?.status.code(), Some(1));
     assert_eq!(copy.read("target/book/03-headers.html")?, old);
     Ok(())
