@@ -80,16 +80,16 @@ pub fn run(
             "All {changed} conversations that step {number} changes go as they should."
         ),
         false => format!(
-            "{so_far} of the {changed} conversations that step {number} changes now go as in step \
-             {number}."
+            "Of the {changed} conversations that step {number} changes, {so_far} now go as in step \
+             {number}, to the byte."
         ),
     };
     let judged = match how_far {
         0 => String::new(), // Nobody could say: a client ends it.
         _ => format!(
             "<p class=\"command\"><code>cargo how-far --step {number}</code></p>\n\
-             <p>says the same of yours, but looks at all conversations, and sees through other \
-             words: {how_far} of {all}.</p>\n"
+             <p>In yours, words may differ: of all {all} conversations, this should count \
+             {how_far} by now.</p>\n"
         ),
     };
     let mut links = String::new();
@@ -263,7 +263,7 @@ pub fn prediction(
         "<figure class=\"session prediction\" id=\"{id}\">\n<figcaption>\
          <span class=\"title\">{title}</span> \
          <a href=\"{repository}tests/sessions/{name}.session\">{name}.session</a></figcaption>\n\
-         {request}<details class=\"session\">\n<summary>What does step {number} do?</summary>\n\
+         {request}<details class=\"answer\">\n<summary>What does step {number} do?</summary>\n\
          {answer}<p>{why}</p>\n\
          <p class=\"command\"><code>{command}</code></p>\n</details>\n</figure>\n"
     )
