@@ -252,7 +252,8 @@ fn a_failure_is_told_as_a_teacher_would() -> Result {
         "It closes without an answer.",
         "    expected  HTTP/1.1 400 Bad Request\\r\\n\n    came      (closed)\n              ^",
         "The rule:  RFC 9112, section 5.1: ",
-        "The book:  Step 04: status codes, “From error to answer”\n           (book/src/04-status-codes.md)",
+        "The book:  Step 04: status codes, “Stage 04c: ",
+        "           (book/src/04-status-codes.md)",
         "Again:     printf 'GET /headers HTTP/1.1\\r\\nHost localhost\\r\\n\\r\\n' | curl",
     ] {
         assert!(said.contains(text), "{text:?} is not in:\n{said}");
