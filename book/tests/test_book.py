@@ -149,7 +149,7 @@ def test_print(page):
         assert not complaints(page, ["color-contrast"])
         ground = "getComputedStyle(document.documentElement).backgroundColor"
         assert page.evaluate(ground) == "rgb(255, 255, 255)"
-        for session in page.locator("details.session .conversation").all():
+        for session in page.locator("details:is(.session, .answer) .conversation").all():
             assert session.bounding_box()["height"] > 10
     finally:
         page.emulate_media(media="screen")
@@ -192,7 +192,7 @@ def test_copy_code(page):
 
 def test_copy_command(page):
     """The button of a session copies the command that replays it."""
-    fold(page, "details.session", True)
+    fold(page, "details:is(.session, .answer)", True)
     for session in page.locator(".session:has(.command:visible)").all():
         place = session.get_attribute("id") or session.locator("[id]").get_attribute("id")
         name, _, step = place.rpartition("-")

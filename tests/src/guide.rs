@@ -21,7 +21,7 @@ impl Guide {
     pub fn read(root: &Path, steps: &[String]) -> Guide {
         let mut guide = Guide::default();
         let [shows, sees] = [
-            r"\{\{#(?:session|more|exercise) +(?:(\d\d): *)?([^}]*)\}\}",
+            r"\{\{#(?:session|more|exercise|predict) +(?:(\d\d): *)?([a-z0-9_, ]+)",
             r"\{\{#see ([a-z0-9_]+)\}\}",
         ]
         .map(Regex::new);

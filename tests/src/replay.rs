@@ -152,7 +152,7 @@ pub(crate) fn group_size(lines: &[Line]) -> usize {
 }
 
 /// How a connection ended, seen from the client.
-#[derive(Clone, Copy, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum End {
     Closed,
     Reset,

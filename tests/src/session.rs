@@ -3,6 +3,8 @@
 //! ```text
 //! # A title
 //! # What to look at.
+//! #? a hint for who does not get there, and on the next such line a plainer one
+//! #? 04: another from this step on, in place of those before
 //!
 //! > GET / HTTP/1.1        typed; the line ends in CRLF
 //! > GET /\                typed; the line does not end yet
@@ -43,6 +45,8 @@ pub struct Session {
     pub about: String,
     /// What it was read from.
     pub path: PathBuf,
+    /// The hints, and from which step on each holds.
+    hints: Vec<(String, String)>,
     /// Comments, and the lines that all steps have in common, as they stand in the file.
     preamble: Vec<String>,
     /// The lines of each section, in the file's order.
@@ -103,6 +107,7 @@ impl Session {
             title: String::new(),
             about: String::new(),
             path: path.to_path_buf(),
+            hints: Vec::new(),
             preamble: Vec::new(),
             sections: Vec::new(),
             common: Vec::new(),
@@ -154,6 +159,12 @@ impl Session {
                 self.sections.is_empty(),
                 "expected comments before the first section"
             );
+            if let Some(hint) = comment.strip_prefix('?') {
+                let (step, text) = numbered(hint.trim(), steps);
+                ensure!(!text.is_empty(), "expected a hint, like #? Read the whole line");
+                self.hints.push((step.unwrap_or("00").to_string(), text.to_string()));
+                return Ok(());
+            }
             let text =
                 if self.title.is_empty() { &mut self.title } else { &mut self.about };
             if !text.is_empty() {
@@ -229,6 +240,14 @@ impl Session {
         events(one) != events(other)
     }
 
+    /// The hints for who does not do what a step does: the first is general, the second plain.
+    pub fn hints(&self, step: &str) -> Vec<&str> {
+        let is_so_far = |from: &&(String, String)| from.0.as_str() <= &step[..2];
+        let last = self.hints.iter().filter(is_so_far).map(|(from, _)| from).max();
+        let hints = self.hints.iter().filter(|(from, _)| Some(from) == last);
+        hints.map(|(_, text)| text.as_str()).collect()
+    }
+
     /// The session file with other conversations, and a section only where one changes. The
     /// conversations begin with what all steps have in common.
     ///
@@ -276,20 +295,49 @@ pub fn read_all(folder: &Path, steps: &[String]) -> Result<Vec<Session>> {
     Ok(sessions)
 }
 
-/// The sessions that each stage wins, by its name, from the text of `tests/stages.txt`: a stage
-/// stands at the beginning of its line, a session is indented.
-pub fn wins(text: &str) -> HashMap<String, Vec<String>> {
-    let mut wins: HashMap<String, Vec<String>> = HashMap::new();
+/// What `tests/stages.txt` says of a stage.
+#[derive(Debug, Default)]
+pub struct Won {
+    /// In how many conversations it does what its step does, as `cargo how-far` judges it.
+    pub how_far: u64,
+    /// The sessions that it wins.
+    pub sessions: Vec<String>,
+}
+
+/// What each stage wins, by its name, from the text of `tests/stages.txt`: a stage and a number
+/// stand at the beginning of a line, a session is indented.
+pub fn wins(text: &str) -> HashMap<String, Won> {
+    let mut wins: HashMap<String, Won> = HashMap::new();
     let mut stage = "";
     for line in text.lines().filter(|line| !line.starts_with('#') && !line.is_empty()) {
         match line.strip_prefix("  ") {
             Some(session) => {
-                wins.entry(stage.to_string()).or_default().push(session.to_string())
+                wins.entry(stage.to_string())
+                    .or_default()
+                    .sessions
+                    .push(session.to_string());
             }
-            None => stage = line,
+            None => {
+                let (name, number) = line.split_once(' ').unwrap_or((line, ""));
+                stage = name;
+                wins.entry(name.to_string()).or_default().how_far =
+                    number.parse().unwrap_or(0);
+            }
         }
     }
     wins
+}
+
+/// The number of a step and a colon that a text may begin with, and the rest.
+fn numbered<'a>(text: &'a str, steps: &[String]) -> (Option<&'a str>, &'a str) {
+    match text.split_once(": ") {
+        Some((number, rest))
+            if steps.iter().any(|step| step.get(..2) == Some(number)) =>
+        {
+            (Some(number), rest.trim())
+        }
+        _ => (None, text),
+    }
 }
 
 /// Where in an answer the next received line stands.

@@ -11,6 +11,7 @@ use replayer::server::{Server, Step, build_stages, root, step_names};
 use replayer::session::{Event, Line, Session, read_all, wins};
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt::Write;
+use std::process::Command;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
@@ -63,7 +64,27 @@ fn main() {
             check(&stages, index, &sessions).map_err(|error| format!("{error:#}").into())
         })
     });
-    libtest_mimic::run(&arguments, trials.collect()).exit();
+    let counts = (0..stages.len()).filter(|index| stages[*index].before.is_some());
+    let counts = counts.map(|index| {
+        let stages = Arc::clone(&stages);
+        let name = format!("how_far::{}", stages[index].server.name);
+        let count = move || {
+            let stage = &stages[index];
+            let won = wins(&fs::read_to_string(root().join("tests/stages.txt"))?);
+            let noted = won.get(&stage.server.name).map_or(0, |won| won.how_far);
+            let counted = stage.how_far()?;
+            ensure!(
+                counted == noted,
+                "{counted} conversations, not {noted}: UPDATE_SESSIONS=1"
+            );
+            Ok(())
+        };
+        // For CI: the checker has patience of its own.
+        Trial::test(name, move || count().map_err(|error| format!("{error:#}").into()))
+            .with_ignored_flag(true)
+    });
+    let trials = trials.chain(counts).collect();
+    libtest_mimic::run(&arguments, trials).exit();
 }
 
 /// Builds all stages, and reads all sessions.
@@ -127,6 +148,16 @@ impl Stage {
         Outcome::Third(report)
     }
 
+    /// In how many conversations it does what its step does, as `cargo how-far` judges it.
+    fn how_far(&self) -> Result<u64> {
+        let server = Server::start(&self.server, "")?;
+        let output = Command::new(env!("CARGO_BIN_EXE_checker"))
+            .args(["--json", "--step", &self.step[..2], &server.address.to_string()])
+            .output()?;
+        let said: serde_json::Value = serde_json::from_slice(&output.stdout)?;
+        said["conversations"]["passed"].as_u64().context("the checker does not count")
+    }
+
     /// Plays a conversation to a server of its own.
     fn play(&self, lines: &[Line]) -> Result<(), String> {
         let server =
@@ -175,7 +206,8 @@ fn check(stages: &[Stage], index: usize, sessions: &[Session]) -> Result<()> {
     ensure!(faults.is_empty(), "{faults}");
     ensure!(!is_last, "{name} leaves nothing for {step} to win");
     let won = wins(&fs::read_to_string(root().join("tests/stages.txt"))?);
-    let won = won.get(name).map(|names| names.iter().map(String::as_str).collect());
+    let won = won.get(name);
+    let won = won.map(|won| won.sessions.iter().map(String::as_str).collect());
     let now: HashSet<&str> = new(stage, last, sessions).collect();
     ensure!(!now.is_empty(), "{name} wins nothing");
     if won.as_ref() != Some(&now) {
@@ -202,13 +234,16 @@ fn new<'a>(
 /// What all stages win, as `tests/stages.txt` has it.
 fn won(stages: &[Stage], sessions: &[Session]) -> String {
     let mut text =
-        "# The sessions that each stage wins: from there on they go as in its step.\n\
+        "# For each stage, in how many conversations it does what its step does, as the checker\n\
+         # counts, and the sessions that it wins: from there on they go as in the step.\n\
          # Written by UPDATE_SESSIONS=1 cargo test --test stages\n"
             .to_string();
     for (index, stage) in stages.iter().enumerate() {
         let last = index.checked_sub(1).map(|last| &stages[last]);
         let last = last.filter(|last| last.step == stage.step);
-        let _ = writeln!(text, "\n{}", stage.server.name);
+        // The first of all does not live so long.
+        let how_far = if stage.before.is_some() { stage.how_far() } else { Ok(0) };
+        let _ = writeln!(text, "\n{} {}", stage.server.name, how_far.unwrap_or(0));
         for name in new(stage, last, sessions) {
             let _ = writeln!(text, "  {name}");
         }

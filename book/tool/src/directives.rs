@@ -8,7 +8,7 @@ use indexmap::IndexMap;
 use mdbook_preprocessor::book::{Book, Chapter};
 use regex::{Captures, Regex};
 use replayer::exercise::{self, Exercise};
-use replayer::session::{Event, Session, read_all, wins};
+use replayer::session::{Event, Session, Won, read_all, wins};
 use serde::Deserialize;
 use similar::ChangeTag;
 use std::collections::{HashMap, HashSet};
@@ -25,10 +25,12 @@ pub struct Directives {
     legs: Vec<Vec<Leg>>,
     /// How many of the legs of its step the chapter has come to the end of.
     run: usize,
+    /// The sessions that are asked for where they are shown first.
+    asked: HashSet<String>,
     /// The sessions that the chapter has shown, with the step.
     ids: HashSet<String>,
     /// The sessions that each stage wins, by its name.
-    wins: HashMap<String, Vec<String>>,
+    wins: HashMap<String, Won>,
     /// All sessions.
     pub sessions: Vec<Session>,
     /// All exercises that a session can check.
@@ -85,6 +87,7 @@ impl Directives {
             diffs,
             legs,
             run: 0,
+            asked: HashSet::new(),
             ids: HashSet::new(),
             wins,
             sessions,
@@ -425,7 +428,8 @@ impl Directives {
         let patch = fs::read_to_string(&exercise.patch).context(path.clone())?;
         let solved = step.patched(&patch).context(path.clone())?;
         let parts = solved.diff(Some(step))?;
-        let goal = page::goal(&exercise.goal, step, &self.repository);
+        let goal = page::goal(&exercise.goal, step, &self.repository)
+            + &page::hints(&exercise.goal, step);
         self.set.insert(name.to_string());
         Ok(goal + &page::solution(step, &solved, &parts, &path, &self.repository))
     }
@@ -442,7 +446,7 @@ impl Directives {
         let step = &self.steps[step];
         let id = format!("{name}-{}", step.number());
         let text = page::transcript(session, step, &id, is_folded, &self.repository);
-        self.show(name, page, id);
+        self.show(name, page, id, false);
         Ok(text)
     }
 
@@ -464,19 +468,25 @@ impl Directives {
             html += &if index % 2 == 1 { format!("<code>{part}</code>") } else { part };
         }
         let text = page::prediction(session, step, &id, &html, &self.repository);
-        self.show(name, page, id);
+        self.show(name, page, id, true);
         Ok(text)
     }
 
-    /// Remembers where a session is shown.
-    fn show(&mut self, name: &str, page: &str, id: String) {
-        // A step's own chapter says more about it than the cover.
-        let is_step =
-            |place: &str| place.starts_with(|first: char| first.is_ascii_digit());
+    /// Remembers where a session is shown: where it is explained, rather than where it is asked
+    /// for, and in a step's own chapter rather than on the cover.
+    fn show(&mut self, name: &str, page: &str, id: String, is_asked: bool) {
+        let worth = |page: &str, is_asked: bool| {
+            (!is_asked, page.starts_with(|first: char| first.is_ascii_digit()))
+        };
         let known = self.places.get(name);
-        if known.is_none_or(|place| is_step(page) && !is_step(place)) {
+        let known = known.map(|place| worth(place, self.asked.contains(name)));
+        if known < Some(worth(page, is_asked)) {
             self.places.shift_remove(name);
             self.places.insert(name.to_string(), format!("{page}#{id}"));
+            match is_asked {
+                true => drop(self.asked.insert(name.to_string())),
+                false => drop(self.asked.remove(name)),
+            }
         }
         self.ids.insert(id);
     }
@@ -485,7 +495,10 @@ impl Directives {
     fn run_it(&self, index: usize, leg: &Step) -> String {
         let step = &self.steps[index];
         let before = index.checked_sub(1).map(|before| self.steps[before].name.as_str());
-        let won = |name: &String| self.wins.get(name).into_iter().flatten().cloned();
+        let won = |name: &String| {
+            let won = self.wins.get(name);
+            won.into_iter().flat_map(|won| won.sessions.iter().cloned())
+        };
         let earlier: HashSet<String> = step
             .stages
             .iter()
@@ -504,7 +517,13 @@ impl Directives {
         };
         let new: Vec<&Session> = changed.iter().filter(is_new).copied().collect();
         let so_far = if is_step { changed.len() } else { earlier.len() + new.len() };
-        page::run(step, leg, &new, [so_far, changed.len()], &self.places)
+        let how_far = match self.wins.get(&leg.name) {
+            Some(won) if !is_step => won.how_far,
+            _ => self.sessions.len() as u64,
+        };
+        let counts =
+            [so_far as u64, changed.len() as u64, how_far, self.sessions.len() as u64];
+        page::run(step, leg, &new, counts, &self.places)
     }
 
     /// How many changed lines the steps' chapters show, and how many there are. Those that are

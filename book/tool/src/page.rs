@@ -63,12 +63,13 @@ fn place(
 }
 
 /// How to run a stage or step: the command, how many of the conversations that the step changes
-/// now go as in it, of how many, and those that are new here.
+/// now go as in it, of how many, and those that are new here; and in how many, of all that there
+/// are, `cargo how-far` says that one's own does what the step does.
 pub fn run(
     step: &Step,
     leg: &Step,
     new: &[&Session],
-    [so_far, all]: [usize; 2],
+    [so_far, changed, how_far, all]: [u64; 4],
     places: &IndexMap<String, String>,
 ) -> String {
     let (name, number) = (&leg.name, step.number());
@@ -76,11 +77,19 @@ pub fn run(
     let kind = if is_step { "bin" } else { "example" };
     let count = match is_step {
         true => format!(
-            "All {all} conversations that step {number} changes go as they should."
+            "All {changed} conversations that step {number} changes go as they should."
         ),
         false => format!(
-            "{so_far} of the {all} conversations that step {number} changes now go as in step \
-             {number}."
+            "Of the {changed} conversations that step {number} changes, {so_far} now go as in step \
+             {number}, to the byte."
+        ),
+    };
+    let judged = match how_far {
+        0 => String::new(), // Nobody could say: a client ends it.
+        _ => format!(
+            "<p class=\"command\"><code>cargo how-far --step {number}</code></p>\n\
+             <p>In yours, words may differ: of all {all} conversations, this should count \
+             {how_far} by now.</p>\n"
         ),
     };
     let mut links = String::new();
@@ -100,9 +109,7 @@ pub fn run(
     format!(
         "<div class=\"run\">\n<p class=\"title\">Run it</p>\n\
          <p class=\"command\"><code>cargo run --{kind} {name}</code></p>\n\
-         <p>{count}</p>\n{list}\
-         <p class=\"command\"><code>cargo how-far --step {number}</code> tells it of yours.</p>\n\
-         </div>\n"
+         <p>{count}</p>\n{list}{judged}</div>\n"
     )
 }
 
@@ -248,13 +255,15 @@ pub fn prediction(
     };
     let end = lines.iter().position(is_answer).unwrap_or(lines.len());
     let (name, title, number) = (&session.name, escape(&session.title), step.number());
-    let (request, answer) = (said(&lines[..end]), said(&lines[end..]));
+    let clients = clients(&lines);
+    let (request, answer) =
+        (said(&lines[..end], &clients), said(&lines[end..], &clients));
     let command = format!("scripts/telnet-demo.sh {number} {name}");
     format!(
         "<figure class=\"session prediction\" id=\"{id}\">\n<figcaption>\
          <span class=\"title\">{title}</span> \
          <a href=\"{repository}tests/sessions/{name}.session\">{name}.session</a></figcaption>\n\
-         {request}<details class=\"session\">\n<summary>What does step {number} do?</summary>\n\
+         {request}<details class=\"answer\">\n<summary>What does step {number} do?</summary>\n\
          {answer}<p>{why}</p>\n\
          <p class=\"command\"><code>{command}</code></p>\n</details>\n</figure>\n"
     )
@@ -265,6 +274,22 @@ pub fn goal(session: &Session, step: &Step, repository: &str) -> String {
     let command = format!("cargo how-far --session {}", session.name);
     let link = format!("{repository}tests/exercises/{}.session", session.name);
     conversation(session, step, &session.name, true, &link, &command)
+}
+
+/// The hints for an exercise, folded, one after the other.
+pub fn hints(session: &Session, step: &Step) -> String {
+    let heads = ["A hint", "A plainer hint"];
+    let hints = session.hints(&step.name).into_iter().zip(heads);
+    let hints = hints.map(|(hint, head)| {
+        // Code in a hint is marked as in Markdown.
+        let mut text = String::new();
+        for (index, part) in escape(hint).split('`').enumerate() {
+            let (before, after) = if index % 2 == 1 { ("<code>", "</code>") } else { ("", "") };
+            text += &format!("{before}{part}{after}");
+        }
+        format!("<details class=\"hint\"><summary>{head}</summary>\n<p>{text}</p>\n</details>\n")
+    });
+    hints.collect()
 }
 
 fn conversation(
@@ -278,8 +303,8 @@ fn conversation(
     let (name, title, number) = (&session.name, escape(&session.title), step.number());
     let mut lines = session.lines(&step.name);
     lines.retain(|line| !matches!(line.event, Event::Matters(_))); // Not for readers.
-    let body =
-        said(&lines) + &format!("<p class=\"command\"><code>{command}</code></p>\n");
+    let body = said(&lines, &clients(&lines))
+        + &format!("<p class=\"command\"><code>{command}</code></p>\n");
     let caption = format!("step {number}, <a href=\"{link}\">{name}.session</a>");
     if is_folded {
         // A link to what is inside unfolds it.
@@ -295,8 +320,7 @@ fn conversation(
 }
 
 /// What clients and server say and do.
-fn said(lines: &[Line]) -> String {
-    let clients = clients(lines);
+fn said(lines: &[Line], clients: &[String]) -> String {
     let mut html = String::new();
     let mut last = None;
     for (row, (line, text)) in lines.iter().zip(render(lines).lines()).enumerate() {

@@ -30,10 +30,11 @@ impl Copy {
             "tests/sessions",
             "tests/exercises",
             "tests/src",
+            "tests/examples",
         ] {
             copy_folder(&root.join(folder), &copy.path(folder))?;
         }
-        for file in ["book/book.toml", "tests/stages.txt"] {
+        for file in ["book/book.toml", "tests/stages.txt", "tests/how-far.yml"] {
             fs::copy(root.join(file), copy.path(file))?;
         }
         Ok(copy)
@@ -108,8 +109,8 @@ fn a_missing_diff_is_refused() -> Result {
     let copy = Copy::new()?;
     copy.replace("book/src/03-headers.md", "{{#diff Request::values}}", "")?;
     copy.expect_refusal(&[
-        "steps/03-headers/src/main.rs:105: \"Request::values\" has changed lines",
-        "no {{#diff}} of book/src/03-headers.md shows it",
+        "steps/03-headers/src/main.rs:114: \"Request::values\" has changed lines",
+        "no {{#diff}} of book/src/03-headers.md shows it before {{#run 03-headers}}",
     ])
 }
 
@@ -174,10 +175,15 @@ fn a_changed_line_that_no_diff_shows_is_refused() -> Result {
 #[test]
 fn a_renamed_function_is_refused() -> Result {
     let copy = Copy::new()?;
-    for entry in fs::read_dir(copy.path("steps"))? {
-        let main = format!("steps/{}/src/main.rs", entry?.file_name().to_string_lossy());
-        if !main.contains("01-raw-socket") {
-            copy.replace(&main, "fn describe(", "fn tell(")?;
+    for step in fs::read_dir(copy.path("steps"))? {
+        for folder in ["src", "examples"] {
+            for file in fs::read_dir(
+                step.as_ref().map_err(ToString::to_string)?.path().join(folder),
+            )? {
+                let file = file?.path();
+                let text = fs::read_to_string(&file)?.replace("fn describe(", "fn tell(");
+                fs::write(file, text)?;
+            }
         }
     }
     copy.expect_refusal(&[
@@ -272,8 +278,8 @@ fn a_directive_that_is_wrong_is_refused_with_its_line() -> Result {
         &format!("book/src/01-raw-socket.md:{}: {{{{#see nosuch}}}}: there is no", lines + 2),
         "book/src/01-raw-socket.md:1: {{#session hallo}}: there is no session \"hallo\", only ",
         "{{#session 09: hello}}: there is no step 09, only 01, 02, 03, 04, 05",
-        "{{#value SIZE}}: 01-raw-socket has no constant SIZE, only READ_SIZE",
-        "{{#dif main}}: expected one of diff, session",
+        "{{#value SIZE}}: 01-raw-socket has no constant SIZE, only RETRY_TIME, READ_SIZE",
+        "{{#dif main}}: expected one of diff, run, session",
         "book/src/01-raw-socket.md:1: what is this {{ for?",
     ])
 }
@@ -292,12 +298,12 @@ fn a_picture_of_what_nobody_said_is_refused() -> Result {
 #[test]
 fn a_lesson_that_is_too_long_is_refused() -> Result {
     let copy = Copy::new()?;
-    copy.replace("book/src/class.md", "{{#plan of 90:", "{{#plan of 60:")?;
+    copy.replace("book/src/class.md", "{{#plan of 90:", "{{#plan of 40:")?;
     copy.replace("book/src/03-headers.md", "\"The idea\" =", "\"The ideas\" =")?;
     copy.replace("book/src/class.md", "03 The idea;", "03 The ideas;")?;
     copy.expect_refusal(&[
         "book/src/class.md:",
-        "these parts take 72 minutes, not 60",
+        " minutes, not 40",
         "book/src/03-headers.md: there is no heading \"The ideas\"",
     ])
 }
@@ -333,7 +339,7 @@ fn a_session_that_is_none_is_refused() -> Result {
     let copy = Copy::new()?;
     copy.replace("tests/sessions/hello.session", "@ 02-parse", "@ 2-parse")?;
     copy.expect_refusal(&[
-        "hello.session:13: \"@ 2-parse-request-line\": expected a step",
+        "hello.session:15: \"@ 2-parse-request-line\": expected a step",
     ])
 }
 
@@ -342,7 +348,7 @@ fn the_old_book_stays_when_the_new_one_does_not_build() -> Result {
     let copy = Copy::new()?;
     assert!(copy.book(&["build"]).output()?.status.success());
     let old = copy.read("target/book/03-headers.html")?;
-    copy.replace("book/src/03-headers.md", "{{#diff head}}", "{{#diff heed}}")?;
+    copy.replace("book/src/03-headers.md", "{{#diff describe}}", "{{#diff nosuch}}")?;
     assert_eq!(copy.book(&["build"]).output()?.status.code(), Some(1));
     assert_eq!(copy.read("target/book/03-headers.html")?, old);
     Ok(())
