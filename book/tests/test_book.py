@@ -210,9 +210,86 @@ def test_copy_shell(page):
         assert copied(button, "Copied!") == code.inner_text()
 
 
+def escaped(text):
+    """A line of an answer, as a conversation in the book has it."""
+    text = text.replace("\\", "\\\\").replace("\t", "\\t")
+    return re.sub(
+        r"[^ -~]", lambda found: "".join(f"\\x{byte:02x}" for byte in found[0].encode()), text
+    )
+
+
+def test_play(page):
+    """The steps' own code answers in the page as the conversation beside it says."""
+    fold(page, "details", True)
+    for button in page.locator("button.play:visible").all():
+        session = button.locator(
+            "xpath=ancestor::*[contains(concat(' ', @class, ' '), ' session ')][last()]"
+        )
+        said = ":scope:not(.try) .conversation > .received"
+        expected = session.locator(said).evaluate_all(
+            """lines => lines.map(line => [...line.childNodes]
+                .filter(node => !node.className).map(node => node.textContent).join('').trimEnd())"""
+        )
+        button.click()
+        box = page.locator(".try")
+        expect(box.locator("[role=status]")).not_to_be_empty()
+        came = box.locator(".conversation > .received").evaluate_all(
+            """lines => lines.map(line => [...line.childNodes]
+                .filter(node => !node.className).map(node => node.textContent).join('').trimEnd())"""
+        )
+        command = button.locator("xpath=..").inner_text()
+        shown = [line.replace("an empty line", "") for line in expected]
+        assert [escaped(line) for line in came] == [
+            re.sub(r"\\x20$", "", line) for line in shown
+        ], command
+
+
 def test_quiet(page):
     """Comes last: in all this, a page has complained of nothing, and asked nobody else."""
     assert not page.noise
+
+
+def test_telnet(browser, book):
+    """One types a line, and Enter; the server waits, answers, and closes. No mouse is needed."""
+    page = browser.new_page(base_url=book)
+    page.goto("/05-thread-per-connection.html")
+    line = page.get_by_label("Type a line:")
+    status, screen = page.locator(".try [role=status]"), page.locator(".try [role=log]")
+    line.focus()
+    page.keyboard.type("GET /headers HTTP/1.1")
+    page.keyboard.press("Enter")
+    expect(status).to_have_text("Step 05 waits for you.")
+    page.get_by_role("button", name="Let time pass").press("Enter")
+    expect(screen).to_contain_text("408 Request Timeout")
+    page.get_by_role("button", name="New connection").press("Enter")
+    expect(screen).to_be_empty()
+    line.focus()
+    for text in ["BREW / HTTP/1.1", "Host: localhost", ""]:
+        page.keyboard.type(text)
+        page.keyboard.press("Enter")
+    expect(screen).to_contain_text("501 Not Implemented")
+    expect(screen).to_contain_text('05 "BREW / HTTP/1.1" 501')
+    page.get_by_label("02").check()
+    expect(screen).to_contain_text("Method BREW, target /, version HTTP/1.1.")
+    page.get_by_role("button", name="New connection").press("Enter")
+    line.fill("x" * 1_000_000)
+    line.press("Enter")
+    expect(screen).to_contain_text("more bytes than the limit allows")
+    expect(page.locator(".try [type=radio]")).to_have_count(len(STEPS))
+    page.close()
+
+
+def test_all_steps(browser, book):
+    """One request, and what each step answers."""
+    page = browser.new_page(base_url=book)
+    page.goto("/index.html")
+    page.get_by_role("button", name="BREW /pot").click()
+    answers = page.locator(".all-steps .answers pre")
+    expect(answers).to_contain_text(["Hello, world!", "Method BREW", "Method BREW", "501", "501"])
+    page.get_by_label("Type a request").fill("GET / HTTP/1.1\n")
+    page.get_by_role("button", name="Send it to all steps").click()
+    expect(answers).to_contain_text(["200", "200", "waits", "waits", "waits"])
+    page.close()
 
 
 @pytest.mark.parametrize(

@@ -64,7 +64,7 @@
 
     /** What the client does in a conversation of the book, as `session.rs` reads it. What it sends
      * before it listens again arrives in one piece. */
-    const actions = conversation => {
+    const actions = lines => {
         const done = [];
         const send = (line, bytes) => {
             const last = done.at(-1);
@@ -74,7 +74,7 @@
                 last.bytes = joined(last.bytes, bytes);
             }
         };
-        for (const line of conversation.children) {
+        for (const [index, line] of lines.entries()) {
             const copy = line.cloneNode(true);
             copy.querySelectorAll('.spoken').forEach(spoken => spoken.remove());
             const text = copy.textContent.replace(/\n$/, '');
@@ -84,7 +84,11 @@
             else if (line.className === 'received') done.forEach(action => action.isHeard = true);
             else if (what) send(['event', text], repeated(unescaped(what, ''), +times));
             else if (leaves) done.push(happens(leaves === 'resets' ? leaves : 'closes', text));
-            else if (text === 'silence') done.push(happens('silence', text));
+            else if (text === 'silence') {
+                // A server that speaks after it has lost its patience.
+                const isOver = lines[index + 1]?.className === 'received';
+                done.push(happens(isOver ? 'time' : 'silence', text));
+            }
         }
         return done;
     };
@@ -138,7 +142,7 @@
     const status = box.querySelector('[role=status]');
     const input = box.querySelector('#try-line');
     const steps = [...box.querySelectorAll('[name=try-step]')];
-    steps[number - 1].checked = true;
+    steps[(number || 1) - 1].checked = true;
     const step = () => +steps.find(radio => radio.checked).value;
 
     let done = []; // What the client has done since it connected.
@@ -241,9 +245,11 @@
     }
     for (const command of document.querySelectorAll('.command:has(code)')) {
         const session = command.closest('.prediction') ?? command.closest('.session');
-        const conversation = session?.querySelector('.conversation');
+        const conversations = [...session?.querySelectorAll('.conversation') ?? []];
         const of = command.textContent.match(/demo\.sh (\d\d) /);
-        if (!of || !conversation || conversation.matches('.several')) continue;
+        // Several clients, and a reset, are for the network: their recorded conversations stand.
+        const isBeyond = part => part.matches('.several') || /client resets/.test(part.textContent);
+        if (!of || conversations.some(isBeyond)) continue;
         const button = document.createElement('button');
         button.type = 'button';
         button.className = 'play';
@@ -251,7 +257,7 @@
         button.addEventListener('click', () => {
             session.after(box);
             steps[+of[1] - 1].checked = true;
-            done = actions(conversation);
+            done = actions(conversations.flatMap(part => [...part.children]));
             withServer(again).then(() => input.focus());
         });
         command.append(button);
@@ -273,7 +279,8 @@
                 ${REQUESTS.map(([name], index) =>
                     `<button type="button" value="${index}">${name}</button>`).join('')}</p></form>
             <div class="answers" aria-live="polite">${STEPS.map(step =>
-                `<section><h3>${two(step)}</h3><pre class="conversation"></pre></section>`).join('')}</div>`;
+                `<section aria-label="Step ${two(step)}"><p>${two(step)}</p>
+                    <pre class="conversation" tabindex="0"></pre></section>`).join('')}</div>`;
         const text = place.querySelector('textarea');
         const send = () => withServer(exports => {
             const bytes = new TextEncoder().encode(text.value.replace(/\r?\n/g, '\r\n'));

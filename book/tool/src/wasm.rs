@@ -7,6 +7,7 @@ use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::Path;
 use std::process::Command;
+use std::time::SystemTime;
 
 /// What the page's script knows of the module until it is there.
 const NONE: &str = "const MODULE = '';";
@@ -31,11 +32,27 @@ pub fn add(root: &Path, book: &Path) -> Result<()> {
 
 /// The module as it is now, never an older one.
 fn compile(root: &Path) -> Option<Vec<u8>> {
-    let script = root.join("scripts/wasm.sh");
-    let output = Command::new("bash").arg(script).output().ok()?;
-    if !output.status.success() {
-        eprint!("{}", String::from_utf8_lossy(&output.stderr));
-        return None;
+    let module = root.join("target/wasm32-unknown-unknown/page/try.wasm");
+    let sources = ["steps", "book/try", "Cargo.toml", "Cargo.lock", "scripts/wasm.sh"];
+    let newest = sources.iter().filter_map(|source| newest(&root.join(source))).max();
+    if changed(&module) <= newest {
+        let output =
+            Command::new("bash").arg(root.join("scripts/wasm.sh")).output().ok()?;
+        if !output.status.success() {
+            eprint!("{}", String::from_utf8_lossy(&output.stderr));
+            return None;
+        }
     }
-    fs::read(root.join("target/wasm32-unknown-unknown/page/try.wasm")).ok()
+    fs::read(module).ok()
+}
+
+/// When a file has changed.
+fn changed(path: &Path) -> Option<SystemTime> {
+    path.metadata().ok()?.modified().ok()
+}
+
+/// When a file, or the newest file of a folder, has changed.
+fn newest(path: &Path) -> Option<SystemTime> {
+    let files = fs::read_dir(path).into_iter().flatten().flatten();
+    files.filter_map(|file| newest(&file.path())).chain(changed(path)).max()
 }
