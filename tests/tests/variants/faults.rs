@@ -543,7 +543,7 @@ pub const FAULTS: &[Fault] = &[
         )],
         "nearly step 05-thread-per-connection",
         "head",
-        "HEAD says a Content-Length of 0, and GET has one of 86.",
+        "HEAD says a Content-Length of 0, and GET has one of ",
     ),
     fault(
         "head_describes_itself",
