@@ -1,6 +1,5 @@
 //! What a chapter's `{{#…}}` become. `book/README.md` describes them for who writes a chapter.
 
-use crate::highlight::escape;
 use crate::page;
 use crate::steps::{Part, Row, Step, changes, is_in};
 use anyhow::{Context, Result, bail, ensure};
@@ -464,12 +463,7 @@ impl Directives {
         let step = &self.steps[step];
         let id = format!("{name}-{}", step.number());
         ensure!(!self.ids.contains(&id), "the chapter has shown its answer already");
-        let mut html = String::new();
-        for (index, part) in why.split('`').enumerate() {
-            let part = escape(part);
-            html += &if index % 2 == 1 { format!("<code>{part}</code>") } else { part };
-        }
-        let text = page::prediction(session, step, &id, &html, &self.repository);
+        let text = page::prediction(session, step, &id, why, &self.repository);
         self.show(name, page, id, true);
         Ok(text)
     }

@@ -264,7 +264,7 @@ pub fn prediction(
          <span class=\"title\">{title}</span> \
          <a href=\"{repository}tests/sessions/{name}.session\">{name}.session</a></figcaption>\n\
          {request}<details class=\"answer\">\n<summary>What does step {number} do?</summary>\n\
-         {answer}<p>{why}</p>\n\
+         {answer}\n{why}\n\n\
          <p class=\"command\"><code>{command}</code></p>\n</details>\n</figure>\n"
     )
 }
