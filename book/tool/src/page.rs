@@ -84,12 +84,17 @@ pub fn run(
              {number}, to the byte."
         ),
     };
+    let verdict = match is_step {
+        true => format!("this should say that yours behaves like step {number}"),
+        false => {
+            format!("of all {all} conversations, this should count {how_far} by now")
+        }
+    };
     let judged = match how_far {
         0 => String::new(), // Nobody could say: a client ends it.
         _ => format!(
             "<p class=\"command\"><code>cargo how-far --step {number}</code></p>\n\
-             <p>In yours, words may differ: of all {all} conversations, this should count \
-             {how_far} by now.</p>\n"
+             <p>In yours, words may differ: {verdict}.</p>\n"
         ),
     };
     let mut links = String::new();
