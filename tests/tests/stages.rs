@@ -49,10 +49,10 @@ fn main() {
         process::exit(1);
     });
     if env::var_os("UPDATE_SESSIONS").is_some() {
-        if let Err(error) =
-            fs::write(root().join("tests/stages.txt"), won(&stages, &sessions))
-        {
-            eprintln!("cannot write tests/stages.txt: {error}");
+        let file = root().join("tests/stages.txt");
+        let written = won(&stages, &sessions).and_then(|text| Ok(fs::write(file, text)?));
+        if let Err(error) = written {
+            eprintln!("cannot write tests/stages.txt: {error:#}");
             process::exit(1);
         }
         return;
@@ -232,7 +232,7 @@ fn new<'a>(
 }
 
 /// What all stages win, as `tests/stages.txt` has it.
-fn won(stages: &[Stage], sessions: &[Session]) -> String {
+fn won(stages: &[Stage], sessions: &[Session]) -> Result<String> {
     let mut text =
         "# For each stage, in how many conversations it does what its step does, as the checker\n\
          # counts, and the sessions that it wins: from there on they go as in the step.\n\
@@ -242,13 +242,13 @@ fn won(stages: &[Stage], sessions: &[Session]) -> String {
         let last = index.checked_sub(1).map(|last| &stages[last]);
         let last = last.filter(|last| last.step == stage.step);
         // The first of all does not live so long.
-        let how_far = if stage.before.is_some() { stage.how_far() } else { Ok(0) };
-        let _ = writeln!(text, "\n{} {}", stage.server.name, how_far.unwrap_or(0));
+        let how_far = if stage.before.is_some() { stage.how_far()? } else { 0 };
+        let _ = writeln!(text, "\n{} {how_far}", stage.server.name);
         for name in new(stage, last, sessions) {
             let _ = writeln!(text, "  {name}");
         }
     }
-    text
+    Ok(text)
 }
 
 /// What happens in a conversation, without what is said about it.
